@@ -9,15 +9,22 @@ import json
 import random
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from genus.examples.formats.coded import CodedDocuments
 from genus.examples.formats.source_target import SourceTargetPairs
+from genus.text import Corpus
 from genus.text.fields import Fields
+from genus.tokens.store import prepare
 from genus.train.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.recipe import Recipe
+    from genus.tokens.store import Store
+    from genus.tokens.tokenizer import Tokenizer
 
 SIZES = {"layers": 2, "hidden": 32, "heads": 2, "key_heads": 1, "size": 64, "length": 64, "dropout": 0.0}
 SIZES |= {"chunk": 8, "chunk_length": 8, "head_size": 64, "order": [0, 1], "widths": [8, 24], "std": 0.02}
@@ -26,6 +33,11 @@ tokens: Reformer's, drawn 50 times as large, take more than a few steps to see p
 SIZES |= {"block_size": 4, "num_global_tokens": 4}
 """Eight blocks in 32 tokens, so that not all see each other: BigBird's."""
 STAGE = {"max_length": 32, "batch": 16, "micro_batch": 16, "share": 1.0}
+SIDE, PATCH = 16, 8
+"""Pixels of images and patches: four of these, and the class token."""
+IMAGE_LENGTH = 1 + (SIDE // PATCH) ** 2
+BYTES_IN_TWO_FORMS = 560
+"""Least vocabulary of a tokenizer that tells bytes that end a word."""
 SOURCE = 64
 """Longest rows of a source."""
 WORDS = {"connectives": ["every", "our"]}
@@ -51,7 +63,7 @@ ENDINGS = ["in winter", "without a sound", "before the rain", "near the harbor",
 
 def shrunk(recipe: Recipe) -> Recipe:
     """Return the same member with two narrow layers, a small vocabulary one stage of short rows, a step a turn."""
-    changes = {
+    changes: dict[str, Any] = {
         "model": _smaller(recipe.model.to_json()),
         "tokens": {"vocab_size": VOCABULARY},
         "stages": [_stage(recipe)],
@@ -61,7 +73,24 @@ def shrunk(recipe: Recipe) -> Recipe:
         "budget": {"amount": 10.0, "unit": "steps"},
         "finetuning": {"max_length": 32},
     }
+    if not of_texts(recipe):
+        changes["model"]["image"]["embedding"] |= {"patch": PATCH}
+        changes["model"]["image"]["embedding"]["position"] |= {"length": IMAGE_LENGTH}
+        changes["tokens"] = {"vocab_size": BYTES_IN_TWO_FORMS}
+        changes["examples"] = {"side": SIDE, "patch": PATCH}
+        changes["stages"][0]["image_length"] = IMAGE_LENGTH
     return recipe.overlay(changes)
+
+
+def of_texts(recipe: Recipe) -> bool:
+    """Return whether a recipe reads texts alone, so that tasks of texts can be learned."""
+    return recipe.model.streams <= {"tokens", "source"}
+
+
+def stored(recipe: Recipe, corpus: Path, tokenizer: Tokenizer, folder: Path) -> Store:
+    """Return the token store of the corpus as a recipe reads it, in a folder of its own."""
+    text = recipe.examples.texts_of(Corpus([corpus], fields(recipe)), folder)
+    return prepare(text.sources, tokenizer, folder / "store", workers=1, fields=text.fields)
 
 
 def _stage(recipe: Recipe) -> dict[str, Any]:
@@ -104,14 +133,30 @@ def fields(recipe: Recipe) -> Fields:
 
 
 def write_corpus(folder: Path) -> Path:
-    """Write the documents as JSON lines and return the file; a document's first sentence and its reverse are a pair."""
+    """Write the documents as JSON lines and return the file; a document's first sentence and its reverse are a pair.
+
+    The first sentence is also the caption of an image of random pixels.
+    """
     path = folder / "corpus.jsonl"
     firsts = [text.partition(".")[0] for text in documents()]
     sources = [" ".join(reversed(first.split())) for first in firsts]
     rows = zip(documents(), sources, firsts, strict=True)
-    lines = [json.dumps({"text": text, "source": source, "target": target}) for text, source, target in rows]
+    pictures = _pictures(folder, len(firsts))
+    lines = [
+        json.dumps({"text": text, "source": source, "target": target, "caption": target, "image": picture})
+        for (text, source, target), picture in zip(rows, pictures, strict=True)
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _pictures(folder: Path, number: int) -> list[str]:
+    """Write images, and return their names."""
+    draws, names = np.random.default_rng(0), [f"images/{one}.png" for one in range(number)]
+    (folder / "images").mkdir()
+    for name in names:
+        Image.fromarray(draws.integers(0, 256, (SIDE, SIDE + 4, 3), dtype=np.uint8)).save(folder / name)
+    return names
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -80,6 +80,9 @@ class Packed:
     original: Packed | None = None
     """Where this is a copy on another device: what it was copied from, from which lengths are read without a wait. Who
     replaces `offsets` or `sequence` drops it."""
+    pixels: Tensor | None = None
+    """(T, pixels) uint8 of each token's patch, where the tokens are patches of images: the id is then 1 for a patch,
+    and 0 for the class token in front of them, which has none. None: the tokens are those of a vocabulary."""
 
     @classmethod
     def laid(
@@ -153,6 +156,7 @@ class Packed:
             facts={name: fact.to(device, non_blocking=True) for name, fact in self.facts.items()},
             flow=None if self.flow is None else self.flow.to(device),
             query=None if self.query is None else self.query.to(device, non_blocking=True),
+            pixels=None if self.pixels is None else self.pixels.to(device, non_blocking=True),
             original=None if device.type == "cpu" else self.on_cpu(),
         )
 

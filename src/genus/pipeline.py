@@ -121,6 +121,7 @@ def _pretrain(
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
+        texts = texts.read_by(recipe.examples, folder)
         tokenizer, stores = texts.prepare(recipe, where, words or start, progress)
         recipe = replace(recipe, examples=recipe.examples.of_corpus(stores.values(), tokenizer))
         recipe, learner = new_learner(recipe, tokenizer) if start is None else from_pretrained(recipe, tokenizer, start)
@@ -300,6 +301,7 @@ def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     Raises:
         GenusError: the text gives no example for any task step.
     """
+    recipe = replace(recipe, objectives=tuple(one.measured for one in recipe.objectives))
     turns = {turn.objectives: turn for stage in recipe.stages for turn in recipe.task_steps(stage)}
     shares, reasons = [], []
     for turn in turns.values():

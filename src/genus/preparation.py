@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from genus.train.world import is_rank_zero
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from genus.examples import ExampleFormat
     from genus.recipe import Recipe
     from genus.run_folder import RunFolder
     from genus.stages import Stage
@@ -66,6 +67,17 @@ class Texts:
         """The text of all sources."""
         fields = next(iter(self.corpora.values())).fields
         return Corpus([source for corpus in self.corpora.values() for source in corpus.sources], fields)
+
+    def read_by(self, examples: ExampleFormat, folder: Path) -> Texts:
+        """Return the text of what a run is given, where a format of examples is of something else, such as images.
+
+        Raises:
+            UsageError: that is to be mixed.
+        """
+        read = {name: examples.texts_of(corpus, folder) for name, corpus in self.corpora.items()}
+        if self.mixing is not None and read != self.corpora:
+            raise UsageError(f"{type(examples).__name__} reads no text, and only texts are mixed; name one source")
+        return replace(self, corpora=read)
 
     def prepare(
         self, recipe: Recipe, run: RunFolder, given: Path | None, progress: ProgressCallback | None

@@ -220,6 +220,8 @@ class Recipe(Part):
             raise ValueError(f"{where}: the model reads the stream {missing[0]}, which none of {makers} gives")
         if unread := sorted(given - self.model.streams):
             raise ValueError(f"{where}: {makers} give the stream {unread[0]}, which the model does not read")
+        self._check_pixels(examples, given, where)
+        examples.check_limits(stage.limits)
         if (alone := [type(one).__name__ for one in learning if one.alone]) and len(examples.streams) > 1:
             raise ValueError(f"{where}: {alone[0]} makes its examples of single texts, and {type(examples).__name__} "
                              "gives pairs; take SequenceToSequence for them")  # fmt: skip
@@ -241,6 +243,15 @@ class Recipe(Part):
                 f"{where}: {makers} need {needed} sentinels, and the vocabulary has {there}; name more of them "
                 "(tokens.special_tokens.extra), or take shorter rows"
             )
+
+    def _check_pixels(self, examples: ExampleFormat, given: frozenset[str], where: str) -> None:
+        """Raise a ValueError if the tokens of a stream are patches of other sizes than the model reads."""
+        for stream in sorted(given):
+            if (read := self.model.pixels(stream)) != (made_of := examples.pixels(stream)):
+                raise ValueError(
+                    f"{where}: tokens of the stream {stream} have {made_of or 'no'} pixels, the model reads "
+                    f"{read or 'none'}; take patches of one size (examples.patch and that of the model)"
+                )
 
     def _check_tokens(self) -> None:
         """Raise a ValueError if an objective needs a special token that the vocabulary lacks."""

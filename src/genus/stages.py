@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from genus.examples.feed.mixture import Mixture
 from genus.examples.feed.tasks import TaskFeed, TaskSchedule
 from genus.part import Count, Part, Positive, Share
+
+if TYPE_CHECKING:
+    from genus.model import Model
 
 
 class TaskStep(Part):
@@ -40,6 +46,10 @@ class Stage(Part):
         """Patterns of the names of the parameters that are updated; None: all."""
         return None
 
+    def fitted(self, model: Model) -> Stage:
+        """Return the stage with rows of other streams as the model reads them; here as they are."""
+        return self
+
     def whole(self) -> Stage:
         """Return the stage without task steps: all objectives learn from every step."""
         return Stage(
@@ -73,6 +83,26 @@ class PartialStage(Stage):
     def updated(self) -> tuple[str, ...] | None:
         """The names, as `trainable`."""
         return self.trainable
+
+
+class ImageStage(Stage):
+    """A stage of images and texts: a row of each stream holds one pair, or as many as fit."""
+
+    image_length: Count
+    """Row length of the stream `image`: patches of an image, and its class token."""
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Row length in tokens, by stream."""
+        return {**super().limits, "image": self.image_length}
+
+    def whole(self) -> Stage:
+        """Return the stage, which has no task steps."""
+        return self
+
+    def fitted(self, model: Model) -> Stage:
+        """Return the stage with rows as long as an image of the model."""
+        return replace(self, image_length=model.max_length_of("image") or self.image_length)
 
 
 class MultiTaskStage(Stage):

@@ -12,8 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from genus import catalog, pipeline
-from genus.tokens.store import prepare
-from small import fields, shrunk
+from small import shrunk, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +49,7 @@ def _make(recipe: Recipe, corpus: Path, folder: Path) -> Small:
     from genus.text import read_documents
 
     tokenizer = recipe.tokens.train(read_documents([corpus]))
-    store = prepare([corpus], tokenizer, folder, workers=1, fields=fields(recipe))
+    store = stored(recipe, corpus, tokenizer, folder)
     recipe = replace(recipe, tokens=tokenizer.tokens)
     feed = pipeline.training_feed(recipe, store, tokenizer, stage=0)
     batches: dict[object, Batch] = {}

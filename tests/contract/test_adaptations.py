@@ -24,7 +24,7 @@ from genus.tasks.classification import Classification
 from genus.tasks.dataset import LabeledRow
 from genus.tasks.feed import Shuffled
 from genus.tasks.start import Start
-from small import documents, shrunk
+from small import documents, of_texts, shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from genus.objectives import Learner
     from genus.recipe import Recipe
 
-MEMBERS = [*catalog.members()]
+MEMBERS = [member for member in catalog.members() if of_texts(catalog.load(member))]
 KINDS: dict[str, Adaptation] = {
     "lora": LoRA(rank=3, targets=MAP_ROLES),
     "adapters": Adapters(size=5),

@@ -60,6 +60,8 @@ def official_shapes(config: dict[str, Any], vocab_size: int, constants: Collecti
     """Return the shape of every parameter of the class that an exported configuration names, and of these constants."""
     (architecture,) = config["architectures"]
     settings = transformers.AutoConfig.for_model(**config, vocab_size=vocab_size, pad_token_id=0)
+    if hasattr(settings, "text_config"):
+        settings.text_config.vocab_size = vocab_size
     with torch.device("meta"):
         model = getattr(transformers, architecture)(settings)
     if not config.get("tie_word_embeddings", True) and model.get_output_embeddings() is not None:

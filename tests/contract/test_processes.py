@@ -15,12 +15,11 @@ import torch
 
 from genus import catalog, pipeline
 from genus.recipe import Recipe
-from genus.tokens.store import prepare
 from genus.train.parallel.replicated import Replicated
 from genus.train.parallel.sharded import Sharded
 from genus.train.parallel.tensor import TensorParallel
 from genus.train.world import World
-from small import fields, shrunk
+from small import shrunk, stored
 
 if TYPE_CHECKING:
     from genus.batch import Batch
@@ -90,7 +89,7 @@ def made(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     def make(member: str) -> tuple[Recipe, list[Batch]]:
         recipe = divisible(shrunk(catalog.load(MEMBERS[member]))).override("stages.0.micro_batch", 4)
         tokenizer = recipe.tokens.train([line for line in corpus.read_text().splitlines()])
-        store = prepare([corpus], tokenizer, folder / member, workers=1, fields=fields(recipe))
+        store = stored(recipe, corpus, tokenizer, folder / member)
         recipe = replace(recipe, tokens=tokenizer.tokens)
         recipe = replace(recipe, padded_vocab_size=-(-recipe.vocab_rows // 4) * 4)
         feed = pipeline.training_feed(recipe, store, tokenizer, stage=0)

@@ -13,7 +13,7 @@ from genus.part import Part
 
 LEVELS = {
     "errors": 0, "part": 0, "batch": 0, "files": 0, "processes": 0, "run_folder": 0, "openmp": 0, "places": 0,
-    "text": 1, "tokens": 1, "model": 1, "optim": 1, "devices": 1,
+    "text": 1, "tokens": 1, "images": 1, "model": 1, "optim": 1, "devices": 1,
     "examples": 2,
     "objectives": 3,
     "adapt": 4, "recipe": 4, "stages": 4, "cost": 4,

@@ -24,7 +24,7 @@ Passages = Annotated[
     ),
 ]
 FORMATS = (".npy", ".parquet")
-WRITTEN = ("word", "token")
+WRITTEN = ("word", "token", "image")
 """Columns of text; others are of whole numbers."""
 QUERY, RELEVANT = "query", "relevant"
 """The usual columns of a table of queries."""
@@ -34,7 +34,12 @@ def embed(
     model: Folder,
     texts: Annotated[
         Path,
-        typer.Argument(metavar="TEXTS", help="A text file with a text on each line, or a table.", show_default=False),
+        typer.Argument(
+            metavar="TEXTS",
+            help="A text file with a text on each line, or a table; of a model of images also a folder or shard of "
+            "images, or with --text image a table of their paths.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="Where to write: .npy or .parquet.", show_default=False)
@@ -55,20 +60,53 @@ def embed(
     By the model's own pooling, normalization and longest text; the mean of hidden states where its folder has none.
     """
     from genus.tasks.embed import as_embedder, embed_blocks, prompt_of
+    from genus.tasks.image_text import reads_images
 
     if out.suffix not in FORMATS:
         raise UsageError(f"--out: {out} is neither .npy nor .parquet")
     if prompt is not None and prefix is not None:
         raise UsageError("--prefix: the prompt is given by name already; give one of the two")
     check_outputs({"--out": out}, [texts])
-    given = texts_of(texts, text)
     run = ranking_run(chosen_run(running))
-    source = as_embedder(read_model(model))
+    loaded = read_model(model)
+    if reads_images(loaded):
+        _embed_either(loaded, texts, text, out, run, as_json)
+        return
+    given = texts_of(texts, text)
+    source = as_embedder(loaded)
     before = prompt_of(source, prompt) if prefix is None else prefix
     vectors = counted(embed_blocks(source, given, before, run), Counter("embedding", ""), len(given))
     shape = write_npy(out, vectors, len(given)) if out.suffix == ".npy" else write_parquet(out, _numbered(vectors))
     if as_json:
         document({"file": out, "texts": shape[0], "size": shape[1], "prefix": before})
+    else:
+        print(f"{out}: {shape[0]:,} vectors of {shape[1]}")
+
+
+def _embed_either(model: "LoadedModel", path: Path, column: str, out: Path, run: "Run", as_json: bool) -> None:
+    """Write a vector for each text of a file, or for each image of a folder, a shard or a table of the column `image`.
+
+    Of images, .parquet has their names too.
+    """
+    from genus.images.read import HOLDERS, IMAGE
+    from genus.tasks.image_text import AT_ONCE, batched, image_files, image_vectors, text_vectors
+
+    if path.is_dir() or path.name.lower().endswith(HOLDERS) or column == IMAGE:
+        found = image_files([path])
+        names, kind = [row.name for row in found], "image"
+        vectors = image_vectors(model, [row.data for row in found], run)
+    else:
+        names, kind = texts_of(path, column), "text"
+        vectors = (text_vectors(model, some, run) for some in batched(names, AT_ONCE))
+    vectors = iter(counted(vectors, Counter("embedding", ""), len(names)))
+    if out.suffix == ".npy":
+        shape = write_npy(out, vectors, len(names))
+    else:
+        rows = ((columns | {kind: names[columns["row"][0] - 1 : columns["row"][-1]]} if kind == "image" else columns,
+                 name, block) for columns, name, block in _numbered(vectors))  # fmt: skip
+        shape = write_parquet(out, rows)
+    if as_json:
+        document({"file": out, f"{kind}s": shape[0], "size": shape[1]})
     else:
         print(f"{out}: {shape[0]:,} vectors of {shape[1]}")
 

@@ -61,9 +61,12 @@ TaskName = Annotated[
     typer.Option(
         help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
         "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `word-similarity`: pairs "
-        "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords."
+        "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords; "
+        "`image-retrieval`, `zero-shot`: images with captions, or with labels."
     ),
 ]
+IMAGE_TASKS = ("image-retrieval", "zero-shot")
+"""Tasks of a model of images and texts."""
 EMBEDDING = "sentence-embedding"
 """The task for which a model needs no fine-tuning: the means of its hidden states are vectors too."""
 Answers = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")]
@@ -147,6 +150,33 @@ def _on_words(
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
     _print(word_similarity(model, base, data, settings, run), as_json)
+
+
+def _on_images(
+    model: Path,
+    base: Path | None,
+    data: list[str],
+    task: str,
+    of_tables: Mapping[str, Any],
+    answers: Path | None,
+    fields: "Fields",
+    run: "Run",
+) -> "Metrics":
+    """Measure retrieval between images and captions, or zero-shot classification."""
+    from genus import catalog
+    from genus.images.store import TEXT
+    from genus.tasks.image_text import evaluate
+    from genus.text import TEXT as OF_TEXTS
+
+    label, settings = of_tables["--label"], of_tables["--task-set"]
+    others = {name: value for name, value in of_tables.items() if name not in ("--label", "--task-set")}
+    _refuse("other evaluation than that of images", {**others, "--answers": answers})
+    column = TEXT if fields.text == OF_TEXTS.text else fields.text
+
+    def chosen(choice: Any) -> Any:
+        return catalog.overridden(choice, settings, "--task-set")
+
+    return evaluate(read_model(model, base), data, task, chosen, column, label, ranking_run(run))
 
 
 def _fields(field: str, title: str | None, codes: list[str], source: str | None) -> "Fields":
@@ -253,6 +283,8 @@ def _measured(
     from genus.cli.task import choose, chosen_task
     from genus.objectives.supervised import FineTuned
 
+    if task in IMAGE_TASKS:
+        return _on_images(model, base, data, task, of_tables, answers, fields, run)
     source, (*named, passages) = read_model(model, base), of_tables.values()
     tasks = [one for one in source.recipe.objectives if isinstance(one, FineTuned)]
     if passages is not None or task == EMBEDDING or any(one.embeds for one in tasks):
@@ -287,7 +319,8 @@ def _on_text(
     row = catalog.overridden(source.recipe, settings)
     source.learner.to(device_of_run(run))
     with TemporaryDirectory(prefix="genus-") as work:
-        store = token_store(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
+        corpus = row.examples.texts_of(Corpus(data, fields), Path(work))
+        store = token_store(corpus, source.tokenizer, Path(work) / "store", Counter("tokenizing", "B"))
         notices = pipeline.left_out(row, store, source.tokenizer, row.stages[0])
         for line in filter(None, (row.examples.unfamiliar(store, source.tokenizer), *notices)):
             say(line)

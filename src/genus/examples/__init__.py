@@ -17,11 +17,13 @@ from genus.part import Count, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from genus.examples.blocks import Documents
-    from genus.text import Fields
+    from genus.model import Model
+    from genus.text import Corpus, Fields
     from genus.tokens.store import Store
     from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
@@ -62,6 +64,11 @@ class Sequence:
     positions: NDArray[np.int64] | None = None
     """(L,) positions of the tokens, where they are not all tokens of a text, or some are asked for behind it; None: 0,
     1, 2, ..."""
+    pixels: NDArray[np.uint8] | None = None
+    """(L, pixels) of the patch of each token of an image (`Packed.pixels`)."""
+    picture: Callable[[np.random.Generator | None], NDArray[np.uint8]] | None = None
+    """Returns the pixels of an image that is not read yet: with a generator at a random place of it, else in its
+    middle. None: they are read, or the tokens are those of a text."""
 
 
 @dataclass(slots=True)
@@ -151,6 +158,21 @@ class ExampleFormat(Part, ABC):
         Raises:
             UsageError: they do not.
         """
+
+    def texts_of(self, corpus: Corpus, folder: Path) -> Corpus:
+        """Return the text of what a run is given, made in a folder if it is no text yet; by default it is text."""
+        return corpus
+
+    def for_model(self, model: Model) -> Self:
+        """Return the format with what it makes as the model reads it, such as its size of images; by default itself."""
+        return self
+
+    def pixels(self, stream: str) -> int | None:
+        """Return how many pixels a token of a stream has (`Packed.pixels`); None: it has an id."""
+        return None
+
+    def check_limits(self, limits: Limits) -> None:
+        """Check that examples can be as short as rows, whatever text they are of (ValueError); by default any can."""
 
     def left_out(self, store: Store, vocabulary: Vocabulary, limits: Limits) -> str:
         """Return a notice of the documents of which no example of these limits is made; "" where all are used."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from genus.errors import GenusError
+from genus.export.layouts import layouts
 from genus.export.onnx.folder import graph_files
 from genus.export.sentence_transformers import module_files
 from genus.export.usage import FILES
@@ -110,7 +111,8 @@ def _of_model(folder: Path, name: str | None = None) -> set[Path]:
         return set()
     weights = {*weight_files(folder), *graph_files(folder)}
     found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, *weights)))
-    found |= {file for file in FILES if (folder / file).is_file()} | module_files(folder)
+    beside = (*FILES, *(Path(name) for layout in layouts() for name in layout.derived.files))
+    found |= {file for file in beside if (folder / file).is_file()} | module_files(folder)
     for inner in folder.iterdir():
         found |= {Path(inner.name) / path for path in _of_model(inner, f"{recipe.name}-{inner.name}")}
     return found

@@ -234,6 +234,9 @@ def _write(
     page = card(recipe, config, parameters, {*kept, *as_model(learner)}, notes)
     (work / "README.md").write_text(page, encoding="utf-8")
     write_json(work / "config.json", config)
+    if not native.is_native(config):
+        for name, content in layout_of(config, ()).derived.files.items():
+            write_json(work / name, content(config))
 
 
 def fitting_tokenizer(tokenizer: Tokenizer, model: Model, objectives: Iterable[Objective]) -> Tokenizer:
@@ -266,7 +269,11 @@ def _written(
         config = native.describe(recipe, learner) | {key: ids.get(role) for key, role in ROLES.items()}
         return config, native.tensors(learner), learner.heads.keys(), True
     layout, config = fitting
-    config |= {key: ids.get(role) for key, role in layout.roles.items()}
+    named = {key: ids.get(role) for key, role in layout.roles.items()}
+    if layout.derived.text is None:
+        config |= named
+    else:
+        config[layout.derived.text] |= named | {"vocab_size": learner.network.token_embedding.num_embeddings}
     if layout.pad not in (None, pad := ids.get("pad")):
         raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {pad}")
     segmented = layout.segmented and config.get("type_vocab_size", 2) > 1
@@ -354,7 +361,7 @@ def _continued(layout: Layout, model: Model, objectives: list[Objective], tokeni
             stage,
             max_length=told or min(stage.max_length, longest or stage.max_length),
             source_length=stage.source_length and min(stage.source_length, source or stage.source_length),
-        )
+        ).fitted(model)
         for stage in template.stages
     )
     length = min(template.finetuning.max_length, longest or template.finetuning.max_length)
@@ -362,6 +369,7 @@ def _continued(layout: Layout, model: Model, objectives: list[Objective], tokeni
         template,
         tokens=tokenizer.tokens,
         model=model,
+        examples=template.examples.for_model(model),
         objectives=tuple(objectives) or _fitting(layout, model),
         stages=stages,
         finetuning=replace(template.finetuning, max_length=length),

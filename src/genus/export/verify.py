@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from genus.batch import IGNORE, Batch, Packed, Targets
 from genus.errors import GenusError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from genus.model import Model
     from genus.objectives import Head, Learner
     from genus.part import Json
     from genus.tokens.vocabulary import Vocabulary
@@ -53,9 +55,9 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     config = read_json(folder / "config.json")
     witness = ReferenceOptions() if is_native(config) else layout_of(config, []).witness
     model = again.recipe.model
-    ends = [model.max_length_of(stream) or LENGTH for stream in model.streams]
+    ends = [model.max_length_of(stream) or LENGTH for stream in model.streams if model.pixels(stream) is None]
     longest = min(LENGTH, *ends, witness.max_equal_length(config) or LENGTH)
-    batch = _probe(again.tokenizer.vocabulary, longest, witness.padded, config, model.streams)
+    batch = _probe(again.tokenizer.vocabulary, longest, witness.padded, config, model)
     found = outputs(again.learner, batch)
     whole = outputs(copy.deepcopy(learner).float().cpu(), batch)
     reference = {name: value for name, value in whole.items() if name in found}
@@ -89,11 +91,12 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     return found
 
 
-def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json, streams: frozenset[str]) -> Batch:
+def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json, model: Model) -> Batch:
     """Return two rows of random tokens, the second one sequence or two shorter ones, in two segments if there are two.
 
     Sequences are framed by `cls` as texts are. Other streams than `tokens` have other tokens in sequences as long; they
-    end with `eos`, by which transformers finds the states that stand for whole sequences.
+    end with `eos`, by which transformers finds the states that stand for whole sequences. So do texts of images, which
+    have random pixels.
     """
     lengths = [longest, longest - longest // 3, longest // 3] if ragged and longest > 2 else [longest, longest]
     ends = torch.tensor(lengths).cumsum(0)
@@ -109,12 +112,25 @@ def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json, str
     told = not is_native(config) and config.get("type_vocab_size", 2) > 1
     tokens = Packed.laid(ids, [lengths[:1], lengths[1:]], longest, {"segment": segments * int(told)})
     others = {}
-    for name in sorted(streams - {"tokens"}):
+    for name in sorted(model.streams - {"tokens"}):
+        if (pixels := model.pixels(name)) is not None:
+            ids[ends - 1] = vocabulary.roles["eos"]
+            others[name] = _images(model.max_length_of(name) or LENGTH, pixels, len(lengths), generator)
+            continue
         given = plain[torch.randint(len(plain), (2 * longest,), generator=generator)]
         if "eos" in vocabulary.roles:
             given[ends - 1] = vocabulary.roles["eos"]
         others[name] = replace(tokens, ids=given)
     return Batch({"tokens": tokens, **others}, {WHOLE: _asked(whole)})
+
+
+def _images(length: int, pixels: int, number: int, generator: torch.Generator) -> Packed:
+    """Return random images of a model's size, the first in a row of its own, the others in another."""
+    ids = torch.arange(length).clamp(max=1)
+    rows = [[length], [length] * (number - 1)]
+    size = max(map(sum, rows))
+    packed = Packed.laid(torch.cat([F.pad(ids.repeat(len(row)), (0, size - sum(row))) for row in rows]), rows, size)
+    return replace(packed, pixels=torch.randint(256, (2 * size, pixels), generator=generator, dtype=torch.uint8))
 
 
 def _asked(index: Tensor) -> Targets:
@@ -133,11 +149,15 @@ def _witness(folder: Path, config: Json, batch: Batch, reference: Mapping[str, T
     (architecture,) = config["architectures"]
     layout = layout_of(config, [])
     model = getattr(transformers, architecture).from_pretrained(folder, **layout.witness.kwargs).float().eval()
+    reader = transformers.AutoTokenizer.from_pretrained(folder)
+    if layout.witness.answers is not None:
+        texts = reader.pad(_texts(batch.tokens, {"input_ids": batch.tokens.ids}), return_tensors="pt")
+        values = layout.witness.answers(model, texts, texts["attention_mask"].bool(), batch)
+        return dict(zip(reference, values, strict=True))
     hidden: list[Tensor] = []
     tokens, source = batch.tokens, batch.streams.get("source")
     last = model.base_model if source is None else model.get_decoder()
     last.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
-    reader = transformers.AutoTokenizer.from_pretrained(folder)
     reader.pad_token = reader.pad_token or reader.eos_token or reader.unk_token
     model.config.pad_token_id = reader.pad_token_id  # by which decoders find the last token
     rows = {"input_ids": tokens.ids}

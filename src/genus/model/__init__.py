@@ -173,6 +173,14 @@ class Model(Part, ABC):
         """Return the longest sequence of a stream that its positions allow, None where they have no end."""
         return self.max_length
 
+    def pixels(self, stream: str) -> int | None:
+        """Return how many pixels a token of a stream has (`Packed.pixels`); None: it has an id."""
+        return None
+
+    def width_of(self, stream: str) -> int:
+        """Return the size of the hidden states of a stream; by default all have the same."""
+        return self.width
+
     @property
     def causal(self) -> bool:
         """Whether attention is causal, so that the model can be trained to predict the next token."""

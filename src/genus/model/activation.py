@@ -63,6 +63,19 @@ class Gelu(Activation):
         return F.gelu(x, approximate=self.approximate)
 
 
+class QuickGelu(Activation):
+    """Sigmoid form of GELU: x sigmoid(1.702 x) (Hendrycks and Gimpel 2016, section 2; CLIP's released code)."""
+
+    @property
+    def in_words(self) -> str:
+        """The name that it has in CLIP's code and in transformers."""
+        return "quick GELU"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x sigmoid(1.702 x)."""
+        return x * F.sigmoid(1.702 * x)
+
+
 class Linear(Activation):
     """The identity, x: a gate with it is a product of two linear maps (LiGLU; Shazeer 2020, section 2: Bilinear)."""
 

@@ -138,6 +138,26 @@ class FanIn(Initialization):
         nn.init.normal_(weight, std=scale * (self.embedding_std if inputs is None else inputs**-0.5))
 
 
+class ByWidth(Initialization):
+    """Initialization of linear maps by the width w of the network, the smaller of their sizes: N(0, 1 / w) (CLIP).
+
+    Maps to a wider inner layer are drawn from N(0, 1 / (2 w)), all others from N(0, embedding_std²).
+
+    Source: released code of CLIP, model.py, `initialize_parameters`: attn_std, fc_std, proj_std.
+    """
+
+    embedding_std: NotNegative | None = 0.02
+    """Standard deviation of embeddings; None: 1 / √E for E dimensions, as those of the image tower."""
+
+    def draw(self, weight: Tensor, role: Role, scale: float = 1.0) -> None:
+        """Initialize linear maps by width, all others from N(0, (scale embedding_std)²)."""
+        std = weight.shape[-1] ** -0.5 if self.embedding_std is None else self.embedding_std
+        if role in ("hidden", "output"):
+            outputs, inputs = weight.shape
+            std = (2 * inputs) ** -0.5 if outputs > inputs else outputs**-0.5
+        nn.init.normal_(weight, std=scale * std)
+
+
 @runtime_checkable
 class Initialized(Protocol):
     """A module that initializes its own parameters."""

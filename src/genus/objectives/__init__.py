@@ -15,6 +15,7 @@ from torch.utils._pytree import register_dataclass
 from genus.model.head import Output, OutputLayer
 from genus.objectives.devices import device_of as device_of
 from genus.objectives.devices import on as on
+from genus.objectives.devices import widened
 from genus.optim.pieces import WholeTensors
 from genus.part import Part
 
@@ -190,6 +191,11 @@ class Objective(Part, ABC):
         """The objective as saved in a model folder: without what only training needs, such as a teacher."""
         return self
 
+    @property
+    def measured(self) -> Objective:
+        """The objective as held-out text is read by it: without augmentation."""
+        return self
+
     @abstractmethod
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as the model gets it, with its targets added: a pure function of its arguments."""
@@ -321,7 +327,7 @@ class Learner(nn.Module):
             states = states.to(format)
         with torch.autocast(kind, enabled=rounded and torch.is_autocast_enabled(kind)):
             found = {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
-        outputs = {name: {one: _at_least_float32(value) for one, value in out.items()} for name, out in found.items()}
+        outputs = {name: {one: widened(value) for one, value in out.items()} for name, out in found.items()}
         return Step({}, states.memory, outputs)
 
     def objective(self, sums: Sums, counts: Sums) -> Tensor:
@@ -368,11 +374,6 @@ class Learner(nn.Module):
         """Return the heads that learn from a batch, by name."""
         heads = cast("dict[str, Head]", dict(self.heads.items()))
         return {name: head for name, head in heads.items() if batch.heads is None or name in batch.heads}
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    """Return numbers of 16 bits as float32, all others as they are."""
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 @contextmanager

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -28,3 +29,8 @@ def on(module: nn.Module, device: torch.device) -> Iterator[None]:
         yield
     finally:
         module.to(before)
+
+
+def widened(values: Tensor) -> Tensor:
+    """Return numbers of 16 bits as float32, all others as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

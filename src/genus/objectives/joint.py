@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from genus.objectives import Head
 
@@ -24,6 +24,9 @@ class JointHead(Head):
     """Name of the loss."""
     compares: str
     """Name of the one of `outputs` of which the loss is computed."""
+    gathers: ClassVar[bool] = False
+    """Whether what it compares, and its targets, have the same shape in every micro-batch, so that those of several
+    processes can be gathered."""
 
     @abstractmethod
     def joint_loss(self, compared: Sequence[Tensor], targets: Sequence[Targets]) -> Tensor:

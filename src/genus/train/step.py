@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from genus.batch import IGNORE
 from genus.errors import UsageError
 from genus.model.compile import compile_learner
 from genus.objectives.joint import joint_heads
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from genus.batch import Batch
+    from genus.batch import Batch, Targets
     from genus.objectives import Learner, Step, Sums
     from genus.optim import Optimizer
     from genus.train.data import MicroBatch
@@ -123,8 +124,9 @@ class TrainStep:
             UsageError: no parameter has a name of one of the patterns; several processes, and a joint loss.
         """
         self.joint = joint_heads(learner)
-        if self.joint and world.data_size > 1:
-            raise UsageError(f"{min(self.joint)} compares all examples of an update; train it in one process")
+        alone = [name for name, head in self.joint.items() if not head.gathers or world.data_size != world.size]
+        if world.data_size > 1 and alone:
+            raise UsageError(f"{min(alone)} compares all examples of an update; train it in one process")
         self.learner, self.choice, self.world, self.precision, self.seed = learner, choice, world, run.precision, seed
         self.parallel, self.memories = run.parallel, Memories()
         self.replica = placed(learner, run, world)
@@ -239,17 +241,17 @@ class TrainStep:
         """
         losses: Sums = {}
         found: dict[int, dict[str, Tensor]] = {number: {} for number in batches}
-        if not self.joint or len(batches) == 1:
+        if not self.joint or (len(batches) == 1 and self.world.data_size == 1):
             return losses, found
         own = [replace(batch.to(self.world.device), heads=frozenset(self.joint)) for batch in batches.values()]
         with torch.no_grad():
             steps = [self._forward(one, stage, number, ask="precise") for number, one in zip(batches, own, strict=True)]
         for name, head in self.joint.items():
             compared = [step.outputs[name][head.compares].requires_grad_() for step in steps]
-            loss = head.joint_loss(compared, [one.targets[head.target] for one in own])
+            loss = head.joint_loss(*gathered(compared, [one.targets[head.target] for one in own], self.world))
             for number, gradient in zip(batches, torch.autograd.grad(loss, compared), strict=True):
                 found[number][head.loss] = gradient
-            losses[head.loss] = loss.detach().float()
+            losses[head.loss] = loss.detach().float() / self.world.data_size  # each process has all of it
         return losses, found
 
 
@@ -267,6 +269,29 @@ def placed(learner: Learner, run: Run, world: World) -> nn.Module:
         learner.to(world.device)
         compile_learner(learner.network, learner.compile_units())
     return run.parallel.place(learner, world, world.mesh(run.parallel))
+
+
+def gathered(own: list[Tensor], targets: list[Targets], world: World) -> tuple[list[Tensor], list[Targets]]:
+    """Return what is compared, and its targets, of the micro-batches of all processes in the order of their numbers.
+
+    Those of this process are the given ones, with respect to which the loss has a gradient. Process r has the places
+    r, r + R, ... of a step; one that has a place less than others fills it with targets that do not count.
+    """
+    if world.data_size == 1:
+        return own, targets
+    places = int(max(world.gather(torch.tensor([len(own)], device=own[0].device))))
+    compared: list[Tensor] = []
+    asked: list[Targets] = []
+    for place in range(places):
+        there = place < len(own)
+        mine, target = (own[place], targets[place]) if there else (own[0], targets[0])
+        label = target.label if there else torch.full_like(target.label, IGNORE)
+        vectors, labels, index = world.gather(mine.detach()), world.gather(label), world.gather(target.index)
+        if there:
+            vectors[world.rank] = mine
+        compared += vectors
+        asked += [replace(target, index=i, label=one, original=None) for i, one in zip(index, labels, strict=True)]
+    return compared, asked
 
 
 def means(sums: Sums, counts: Sums) -> dict[str, float]:

@@ -79,6 +79,14 @@ class World:
             distributed.all_reduce(tensor)
         return tensor
 
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """Return the tensors of all processes, of the same shape and type, in the order of their ranks."""
+        if self.size == 1:
+            return [tensor]
+        found = [torch.empty_like(tensor) for _ in range(self.size)]
+        distributed.all_gather(found, tensor.contiguous())
+        return found
+
     def share(self, tensor: Tensor, owner: int) -> Tensor:
         """Broadcast the tensor of process `owner`; the others pass one of its shape and type, which is overwritten."""
         if self.size > 1:

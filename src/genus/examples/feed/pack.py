@@ -83,7 +83,18 @@ def _lay(
         facts={name: torch.from_numpy(fact) for name, fact in _facts(every, real).items()},
         flow=_flow(rows) if streams else None,
         one_per_row=(max_sequences or 0) <= 2 * len(rows) and all(len(row) < 2 for row in rows),
+        pixels=_pixels(every, real),
     )
+
+
+def _pixels(sequences: Sequence[Tokens], real: NDArray[np.bool_]) -> torch.Tensor | None:
+    """Return the pixels (T, pixels) of patches, 0 for padding; None where the tokens are those of a text."""
+    parts = [each.pixels for each in sequences if each.pixels is not None]
+    if not parts:
+        return None
+    pixels = np.zeros((len(real), parts[0].shape[1]), dtype=np.uint8)
+    pixels[real] = np.concatenate(parts)
+    return torch.from_numpy(pixels)
 
 
 def _facts(sequences: Sequence[Tokens], real: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:

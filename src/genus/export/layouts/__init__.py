@@ -21,6 +21,7 @@ from genus.objectives.supervised import FineTuned
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genus.batch import Batch
     from genus.model import Model
     from genus.objectives import Objective
     from genus.part import Json
@@ -76,6 +77,11 @@ class Derived:
     """Returns a written configuration with the keys that depend on several choices."""
     read: Callable[[Json], Json] = same
     """Returns a read configuration with a key for every choice that depends on several keys."""
+    text: str | None = None
+    """The table within a configuration that is about texts, in which the size of the vocabulary and the ids of special
+    tokens stand too; None: there is none."""
+    files: Mapping[str, Callable[[Json], Json]] = field(default_factory=dict)
+    """Further files of JSON beside the configuration, and functions of it that return what they hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +94,9 @@ class ReferenceOptions:
     """Returns the longest sequence for which the reference computes the same as genus; None for no limit."""
     padded: bool = True
     """Whether the reference's outputs for a sequence do not depend on padding beside it."""
+    answers: Callable[[Any, Any, Tensor, Batch], list[Tensor]] | None = None
+    """Returns a class's outputs, given it, padded texts, which of them are no padding, and a batch of images; None: it
+    reads texts, and has hidden states and logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +171,7 @@ class Layout:
 
         Classes are compared by suffix: `OurBertForTokenClassification` has the head of `BertForTokenClassification`.
         """
-        stem = self.architectures[frozenset()].removesuffix("Model")
+        stem = self.architectures.get(frozenset(), "").removesuffix("Model")
         return frozenset().union(
             *(
                 heads

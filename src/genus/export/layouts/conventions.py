@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genus.export.layouts import HeadLayout, Setting
 from genus.export.layouts.maps import Map, Stack, Transpose
-from genus.model.activation import Activation, Gelu, Relu, Silu, Tanh
+from genus.model.activation import Activation, Gelu, QuickGelu, Relu, Silu, Tanh
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.supervised.multi_label import MultiLabelClassification
@@ -30,6 +30,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": Gelu(),
     "gelu_new": Gelu(approximate="tanh"),
     "gelu_pytorch_tanh": Gelu(approximate="tanh"),
+    "quick_gelu": QuickGelu(),
     "relu": Relu(),
     "silu": Silu(),
     "swish": Silu(),

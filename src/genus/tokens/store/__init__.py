@@ -8,7 +8,6 @@ concatenated byte-level ids decode to the document with its line breaks; WordPie
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genus.errors import GenusError
-from genus.files import expecting
 from genus.processes import cores, in_order
 from genus.run_folder import RunFolder
 from genus.text.fields import TEXT, Fields
@@ -28,17 +26,18 @@ from genus.text.sources import changed, curations, find, fingerprints
 from genus.tokens.store.held_out import drawn, held_out_documents, last_sentences
 from genus.tokens.store.journal import (
     FILES,
-    JOURNAL,
+    FORMAT,
     META,
     TOGETHER,
     Counts,
     Journal,
     begun,
-    check_identity,
     checksum,
     files_of,
+    read_meta,
     state_of,
 )
+from genus.tokens.store.origins import Origins
 from genus.tokens.store.tokenize_corpus import EncodedBlock, encode_block
 from genus.tokens.vocabulary import unknown_share
 
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
 
     InOrder = Callable[[Callable[[TextBlock], EncodedBlock], Iterable[TextBlock]], Iterator[EncodedBlock]]
 
-FORMAT = 1
-"""Format version: increased when older stores can no longer be read, or when sentence segmentation changes."""
 
 NOTHING_KNOWN = 0.9
 """Share of unknown tokens above which a corpus is refused."""
@@ -64,6 +61,10 @@ SMALL = 1 << 30
 COUNTED_AT_ONCE = 1 << 24
 """Tokens per step of counting, which takes 8 bytes each."""
 
+IMAGE_NUMBER = "image_number"
+"""The kept field by which a store knows of what image each document is a caption."""
+BESIDE = ("codes", "sources", "images", "together")
+"""What a store may have of each document."""
 ORIGIN = ("source", "row", "id", "url")
 """What a curation writes beside each text, and a store of it keeps."""
 
@@ -99,16 +100,19 @@ class Store:
     sources: NDArray[np.int64] | None = None
     """(documents, 2) the same of each document's source, of which the document is the target: one sentence, or none
     where it has no source; None: the store has none."""
-    splits: tuple[tuple[float, bool], ...] = ()
-    """The splits that lead from the whole store to this one: (held-out fraction, whether this is the held-out side)."""
+    images: NDArray[np.int64] | None = None
+    """(documents,) the number of the image that each document is a caption of, in the image store beside this one
+    (`genus.images`). None: the documents are no captions."""
     together: NDArray[np.uint64] | None = None
     """(documents,) equal for those that are held out together, 0 for one by itself; None: all are by themselves."""
+    splits: tuple[tuple[float, bool], ...] = ()
+    """The splits that lead from the whole store to this one: (held-out fraction, whether this is the held-out side)."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the folder of an opened store instead of its arrays."""
         if self.folder is None:
-            arrays = self.ids, self.sentences, self.documents, self.document_bytes, None, self.codes, self.sources
-            return Store, (*arrays, (), self.together)
+            arrays = self.ids, self.sentences, self.documents, self.document_bytes, None
+            return Store, (*arrays, *(getattr(self, name) for name in BESIDE))
         return _reopen, (self.folder, self.splits)
 
     @staticmethod
@@ -123,7 +127,7 @@ class Store:
         Raises:
             GenusError: there is no store, it is unfinished or truncated, or it was made with another tokenizer.
         """
-        meta = _read_meta(folder)
+        meta = read_meta(folder)
         if tokenizer is not None and meta["tokenizer"] != tokenizer.hash():
             raise GenusError(
                 f"{folder}: was made with another tokenizer ({meta['tokenizer']}, not {tokenizer.hash()}); give that "
@@ -144,7 +148,7 @@ class Store:
             GenusError: there is no store, or it is unfinished or damaged.
         """
         cls.open(folder)
-        meta = _read_meta(folder)
+        meta = read_meta(folder)
         state = state_of(meta)
         for name, size, crc in zip(files_of(meta), state.sizes, state.crc32, strict=True):
             if checksum(folder / name, size) != crc:
@@ -204,8 +208,7 @@ class Store:
             rows, size = begin < end, self.sentences[end] - self.sentences[begin]
             documents = np.stack([begin, end], axis=1)[rows]
             text = np.rint(self.document_bytes * (size / tokens)).astype(np.int64)[rows]
-        beside: dict[str, Any] = {"codes": self.codes, "sources": self.sources, "together": self.together}
-        beside = {name: None if before is None else before[rows] for name, before in beside.items()}
+        beside: dict[str, Any] = {name: None if (old := getattr(self, name)) is None else old[rows] for name in BESIDE}
         splits = (*self.splits, (held_out, is_held_out))
         return replace(self, documents=documents, document_bytes=text, splits=splits, **beside)
 
@@ -250,7 +253,7 @@ def prepare(
     """
     found = find(sources)
     with nullcontext() if Store.is_at(folder) else RunFolder(folder).lock():
-        known = _read_meta(folder) if Store.is_at(folder) else begun(folder)
+        known = read_meta(folder) if Store.is_at(folder) else begun(folder)
         if known is not None:
             _check_same(known, found, tokenizer, fields, folder)
         if Store.is_at(folder):
@@ -293,13 +296,13 @@ def _identity(sources: list[Source], tokenizer: Tokenizer, fields: Fields, worke
 
 def curated(folder: Path) -> list[dict[str, Any]]:
     """Return of each curation of the store's text its name, its hash, and what was done about contamination."""
-    found: list[dict[str, Any]] = _read_meta(folder).get("curations", [])
+    found: list[dict[str, Any]] = read_meta(folder).get("curations", [])
     return found
 
 
 def counts(folder: Path) -> Counts:
     """Return the counts of a store: its content, and the dropped and repaired parts of the corpus."""
-    return state_of(_read_meta(folder)).counts
+    return state_of(read_meta(folder)).counts
 
 
 def _write(
@@ -361,21 +364,6 @@ def _fields(known: dict[str, Any]) -> Fields:
     return Fields(known["field"], known.get("title"), tuple(known.get("codes", ())), known.get("source"))
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
-    if (folder / JOURNAL).exists() and not (folder / META).exists():
-        raise GenusError(f"{folder}: the token store is not finished; prepare it again to go on")
-    file = folder / META
-    if not file.exists():
-        raise GenusError(f"{folder}: there is no token store in this folder")
-    with expecting(file, f"delete {folder} and prepare it again"):
-        meta: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if meta["format"] != FORMAT:
-            raise GenusError(f"{folder}: format {meta['format']} cannot be read, only {FORMAT}; prepare it again")
-        check_identity(meta)
-        state_of(meta)
-    return meta
-
-
 def _map(folder: Path, meta: dict[str, Any]) -> Store:
     ids, sentences, documents = (
         np.asarray(np.memmap(folder / name, dtype=kind, mode="r"))  # plain arrays slice faster than `memmap` objects
@@ -389,12 +377,14 @@ def _map(folder: Path, meta: dict[str, Any]) -> Store:
     if meta.get("together") is not None:
         groups = np.asarray(np.memmap(folder / TOGETHER, np.dtype("<u8"), mode="r"))
         beside["together"] = groups if groups.any() else None
+    if IMAGE_NUMBER in meta.get("kept", ()):
+        beside["images"] = np.array([one[IMAGE_NUMBER] for one in Origins(folder.absolute())], np.int64)
     return Store(ids, sentences, rows[:, :2], size, folder.absolute(), **beside)
 
 
 def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:
     """Map a store that another process opened, and repeat its splits."""
-    store = _map(folder, _read_meta(folder))
+    store = _map(folder, read_meta(folder))
     for held_out, is_held_out in splits:
         store = store._side(held_out, is_held_out)
     return store

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from genus.errors import GenusError
 from genus.files import expecting, write_json, write_text
 from genus.text.blocks import REPLACEMENT
 from genus.text.read import LONGEST_DOCUMENT
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from genus.tokens.store.tokenize_corpus import EncodedBlock
 
+FORMAT = 1
+"""Format version: increased when older stores can no longer be read, or when sentence segmentation changes."""
 META = "meta.json"
 JOURNAL = "journal.jsonl"
 FILES = ("ids.bin", "sentences.bin", "documents.bin")
@@ -258,3 +261,23 @@ def _lines(folder: Path) -> Iterator[str]:
     """Yield the lines of the journal; the last may be torn."""
     file = folder / JOURNAL
     yield from file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else ()
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Return what a finished store says of itself.
+
+    Raises:
+        GenusError: there is none, it is not finished, of another format, or damaged.
+    """
+    if (folder / JOURNAL).exists() and not (folder / META).exists():
+        raise GenusError(f"{folder}: the token store is not finished; prepare it again to go on")
+    file = folder / META
+    if not file.exists():
+        raise GenusError(f"{folder}: there is no token store in this folder")
+    with expecting(file, f"delete {folder} and prepare it again"):
+        meta: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if meta["format"] != FORMAT:
+            raise GenusError(f"{folder}: format {meta['format']} cannot be read, only {FORMAT}; prepare it again")
+        check_identity(meta)
+        state_of(meta)
+    return meta
