@@ -41,20 +41,12 @@ SENTENCES = {
     "These options can also be given on the command [MASK].": {"line"},
     "The old name is kept for backward [MASK].": {"compatibility"},
     "The data is first written to a temporary [MASK].": {"file", "directory", "folder", "buffer"},
-    "The text is searched with a regular [MASK].": {"expression"},
-    "The value may not be larger than the upper [MASK].": {"bound", "limit"},
-    "The name of the folder is changed to an absolute [MASK].": {"path"},
-    "Only the outer object is new, as this makes a shallow [MASK].": {"copy"},
-    "The names of all keys are put into a sorted [MASK].": {"list", "array", "sequence"},
-    "The name may have letters and other unicode [MASK].": {"characters", "symbols"},
-    "The work is done once and kept for subsequent [MASK].": {"calls", "requests", "runs"},
-    "The module has some utility [MASK] that change dates.": {"functions", "methods", "classes"},
 }
 """Sentences with a word left out, and the content words that a reader accepts there.
 
 Each is made for one pair of neighboring content words, the second a noun, whose second word is left out: of the pairs
 in the text in which the second word follows the first at least one time in ten, those that stand in most packages, and
-no word twice. The sentences were fixed before a model was asked, and stand in no text that a model reads.
+no second word twice. The sentences were fixed before a model was asked, and stand in no text that a model reads.
 """
 RULE = (
     "Each sentence is made for two words that often stand together in the documentation of many packages, and the "
@@ -77,7 +69,7 @@ class Size:
     """Labeled sentences to fine-tune on, each seen once: there are enough of them, and the labels cost nothing."""
 
 
-WHOLE = Size(tokens=1_900_000, seeds=5, sentences=2_000)
+WHOLE = Size(tokens=2_300_000, seeds=5, sentences=3_000)
 QUICK = Size(tokens=500_000, seeds=2, sentences=1_500)
 
 
