@@ -28,7 +28,7 @@ LEVELS = [2, 30, 150, 320, 480, 700, 960, 2_000, 50_000]
 
 
 def check(line: str, *words: str) -> None:
-    assert len(line) < LONGEST, line
+    assert len(line.partition("Valid: ")[0]) < LONGEST, line
     assert all(word in line for word in words), line
     assert "unexpected" not in line
 

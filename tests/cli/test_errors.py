@@ -60,7 +60,7 @@ def refused(capsys: Captured, code: int, *arguments: object) -> str:
         (["pretrain", "bert/mini", "nowhere.txt", "--out", "run"], "nowhere.txt: there is no such file"),
         (["pretrain", "bert/mini", "task.bin", "--out", "run"], "task.bin: expected .txt, .jsonl, .parquet"),
         (["pretrain", "bert/mini", "text.jsonl", "--out", "run", "--run", "device=tpu"], "device"),
-        (["pretrain", "bert/mini", "text.jsonl", "--out", "run", "--run", "compil=true"], "Did you mean 'compile'?"),
+        (["pretrain", "bert/mini", "text.jsonl", "--out", "run", "--run", "compil=true"], "Did you mean 'compile'"),
         (["pretrain", "bert/mini", "text.jsonl", "--out", "run", "--set", "stages.0.max_length=1024"], "512 positions"),
     ],
 )

@@ -23,6 +23,7 @@ from genus.serve.models import Models, Source, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from fastapi import FastAPI
 
@@ -105,6 +106,17 @@ def serve(serving: Serving, host: str, port: int) -> None:
         supervise(serving, listening)
 
 
+class Server(uvicorn.Server):
+    """A server that knows whether Ctrl-C ended it, also where the signal that uvicorn raises at its end gets lost."""
+
+    interrupted = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal: the requests that are there are still answered."""
+        self.interrupted |= sig == signal.SIGINT
+        super().handle_exit(sig, frame)
+
+
 def answer(serving: Serving, listening: socket.socket, ready: Loaded = lambda error: None) -> None:
     """Answer requests in this process, until a signal lets those be answered that are there.
 
@@ -133,13 +145,15 @@ def answer(serving: Serving, listening: socket.socket, ready: Loaded = lambda er
         access_log=False,
         timeout_graceful_shutdown=serving.patience,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
 
     def end() -> None:
         server.should_exit = True  # it starts, and ends as it ends later
 
     with ending_well(end):
         server.run(sockets=[listening])
+    if server.interrupted:
+        raise KeyboardInterrupt
     if failed:
         raise failed[0]
 

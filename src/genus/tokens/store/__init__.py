@@ -8,6 +8,7 @@ concatenated byte-level ids decode to the document with its line breaks; WordPie
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -118,7 +119,7 @@ class Store:
     @staticmethod
     def is_at(folder: Path) -> bool:
         """Return whether a folder is a finished store."""
-        return (folder / META).is_file() and (folder / FILES[0]).is_file()
+        return os.path.isfile(folder / META) and os.path.isfile(folder / FILES[0])  # false where it cannot be read
 
     @classmethod
     def open(cls, folder: Path, tokenizer: Tokenizer | None = None) -> Store:
