@@ -46,6 +46,7 @@ def test_a_run_in_pieces_and_its_continuation_with_split_matrices(place: Place, 
     )
 
 
+@pytest.mark.slow
 def test_the_model_in_pieces_is_the_model_of_one(place: Place, tmp_path: Path) -> None:
     assert main(pretraining(place, tmp_path / "alone")) == 0
     done = started(

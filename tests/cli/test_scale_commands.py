@@ -66,6 +66,7 @@ def test_a_prediction_is_of_the_law_and_stays(table: Path, tmp_path: Path, capsy
     assert 6 * best["parameters"] * best["tokens"] == pytest.approx(1e20, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_ladder_goes_on_where_it_stopped(tmp_path: Path, capsys: Captured) -> None:
     write_text(tmp_path)
     rows = []

@@ -132,9 +132,13 @@ def alone(made: Any) -> Any:
     @cache
     def run(member: str) -> dict[str, Any]:
         recipe, batches = made(member)
-        return steps_of_several.steps(
-            steps_of_several.make(recipe), batches, World(0, 1, torch.device("cpu")), number=10
-        )
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as torchrun's processes have: a sum in another order may turn a ReLU
+        try:
+            world = World(0, 1, torch.device("cpu"))
+            return steps_of_several.steps(steps_of_several.make(recipe), batches, world, number=10)
+        finally:
+            torch.set_num_threads(threads)
 
     return run
 
