@@ -27,7 +27,7 @@ FOLDERS = {
     "albert-base-v2": ("Unigram", 30_000, {"cls": "[CLS]", "mask": "[MASK]", "pad": "<pad>"}),
     "xlnet-base-cased": ("Unigram", 32_000, {"bos": "<s>", "eos": "</s>", "cls": "<cls>", "sep": "<sep>"}),
     "deberta-v3": ("Unigram", 128_001, {"pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}),
-    "clip": ("PretrainedTokenizer", 49_408, {"bos": "<|startoftext|>", "eos": "<|endoftext|>"}),
+    "clip": ("EndOfWordByteBPE", 49_408, {"bos": "<|startoftext|>", "eos": "<|endoftext|>"}),
     "bert-base-uncased": ("WordPiece", 30_522, {"cls": "[CLS]", "mask": "[MASK]"}),
     "bert-base-multilingual-cased": ("WordPiece", 119_547, {"cls": "[CLS]", "mask": "[MASK]"}),
 }
