@@ -47,7 +47,7 @@ TEXT = Transformer(
     initialization=ByWidth(embedding_std=0.02),  # released code: initialize_parameters
 )
 PATCHES = PatchEmbedding(
-    segments=0,
+    segments=0,  # released code: VisionTransformer, patches, class token and positions alone
     patch=32,  # the row's name
     position=LearnedPosition(length=50),  # released code: (224 / 32)^2 + 1
     norm=LayerNorm(eps=1e-5),  # section 2.4: a norm before the layers; released code: ln_pre
