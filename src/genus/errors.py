@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import reprlib
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,18 @@ def heard() -> Iterator[list[str]]:
 def shown(value: object) -> str:
     """Return the repr of a value, with its middle left out where it is long, and what is deep within it."""
     return _brief.repr(value)
+
+
+def library(name: str, what: str, extra: str) -> Any:
+    """Return the module `name` of a library that an extra of the installation brings.
+
+    Raises:
+        GenusError: it is missing; `what` needs it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise GenusError(f"{what} needs another library: pip install 'genus[{extra}]'") from None
 
 
 def near(name: str, names: list[str] | tuple[str, ...], otherwise: str = "") -> str:

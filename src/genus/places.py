@@ -80,6 +80,15 @@ def load_array(path: Path) -> NDArray[Any]:
     return found
 
 
+def array_bytes(array: NDArray[Any]) -> bytes:
+    """Return the bytes of the `.npy` file of an array."""
+    import numpy as np
+
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
 def uploaded(path: Path) -> Iterator[Path]:
     """Yield the path of a local file, which becomes the remote one as soon as it is whole."""
     where: Any = path

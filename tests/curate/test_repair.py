@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from genus.curate.presets import PRESETS, load
-from genus.curate.repair import HtmlText, MaskedAddresses, Normalized, RepairedUnicode, library
-from genus.errors import GenusError, UsageError
+from genus.curate.repair import HtmlText, MaskedAddresses, Normalized, RepairedUnicode
+from genus.errors import GenusError, UsageError, library
 from genus.text.normalization import ThaiWikipediaNormalization
 
 EMAIL, PHONE, IP = "|||EMAIL_ADDRESS|||", "|||PHONE_NUMBER|||", "|||IP_ADDRESS|||"
@@ -78,7 +78,7 @@ def test_html_becomes_text() -> None:
 
 def test_a_missing_library_is_one_line() -> None:
     with pytest.raises(GenusError, match=r"repairing needs another library: pip install 'genus.curate.'"):
-        library("no_such_library", "repairing")
+        library("no_such_library", "repairing", "curate")
 
 
 def test_presets_are_found_by_name() -> None:

@@ -15,32 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genus.serve.limits import Limits
-from open_inference import HEAD, HEADS, LIMITS, model_folders, tensor
+from open_inference import HEAD, HEADS, tensor
 from serving import running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Model folders by name."""
-    return model_folders(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def server(folders: dict[str, Path]) -> Iterator[str]:
-    """The address of a server of them."""
-    with running(folders, LIMITS) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def http(server: str) -> Iterator[httpx.Client]:
-    """A client without a protocol."""
-    with httpx.Client(base_url=f"http://{server}", timeout=60) as client:
-        yield client
 
 
 def binary_body(raw: bytes, size: object = None, **others: Any) -> tuple[bytes, dict[str, str]]:

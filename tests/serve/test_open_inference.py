@@ -8,7 +8,6 @@ import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -17,34 +16,15 @@ from genus.evaluate.likelihood import log_likelihoods
 from genus.export.folder import load
 from genus.tasks.embed import as_embedder, embed
 from genus.tasks.predict import predict
-from open_inference import HEADS, LIMITS, model_folders, tensor
-from serving import running
+from open_inference import HEADS, tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import httpx
+
 TEXTS = ["the old river", "Größe 東京 🚂", "seven stones carry the long letter in winter", ""]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Model folders by name."""
-    return model_folders(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def server(folders: dict[str, Path]) -> Iterator[str]:
-    """The address of a server of them."""
-    with running(folders, LIMITS) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def http(server: str) -> Iterator[httpx.Client]:
-    """A client without a protocol."""
-    with httpx.Client(base_url=f"http://{server}", timeout=60) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

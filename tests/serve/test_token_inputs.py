@@ -7,7 +7,6 @@ import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -19,35 +18,15 @@ from genus.serve.signature import ASKINGS, Options
 from genus.tasks.embed import as_embedder, embed
 from genus.tasks.predict import predict
 from genus.train.run import Run
-from open_inference import HEAD, LIMITS, model_folders, tensor
-from serving import running
+from open_inference import HEAD, tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    import httpx
 
 TEXTS = ["the old river", "seven stones carry the long letter in winter", "a"]
 RUN = Run(device="cpu", precision="float32")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Model folders by name."""
-    return model_folders(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def server(folders: dict[str, Path]) -> Iterator[str]:
-    """The address of a server of them."""
-    with running(folders, LIMITS) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def http(server: str) -> Iterator[httpx.Client]:
-    """A client without a protocol."""
-    with httpx.Client(base_url=f"http://{server}", timeout=60) as client:
-        yield client
 
 
 def padded(folder: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

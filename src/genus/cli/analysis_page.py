@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
 from genus.cli import analysis_plots as plots
 from genus.cli import analysis_tables as tables
-from genus.cli.plot import STYLE, document
+from genus.cli.plot import STYLE, document, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,9 +62,9 @@ def page(found: Findings) -> str:
 
 def sectioned(title: str, lead: Sequence[str], sections: Sequence[tuple[str, str]], style: str = "") -> str:
     """Return a page of sections, given by their titles and content, below sentences and links to them."""
-    links = "".join(f'<a href="#{_anchor(name)}">{_text(name)}</a>' for name, _ in sections)
-    told = "".join(f'<p dir="auto">{_text(line)}</p>' for line in lead)
-    parts = [f'<section id="{_anchor(name)}"><h2>{_text(name)}</h2>{body}</section>' for name, body in sections]
+    links = "".join(f'<a href="#{_anchor(name)}">{escaped(name)}</a>' for name, _ in sections)
+    told = "".join(f'<p dir="auto">{escaped(line)}</p>' for line in lead)
+    parts = [f'<section id="{_anchor(name)}"><h2>{escaped(name)}</h2>{body}</section>' for name, body in sections]
     body = f'{told}<nav aria-label="sections">{links}</nav>{"".join(parts)}'
     return document(title, STYLE + OWN_STYLE + style, body)
 
@@ -89,7 +88,7 @@ def _sections(found: Findings) -> Iterator[tuple[str, str]]:
         name = next(iter(found.metrics), "")
         shown = tables.groups(grouping)
         drawn = plots.scores(grouping, name, _told(f"{name} by {grouping.by}", shown))
-        note = f'<p class="note">Groups are {_text(grouping.note)}.</p>' if grouping.note else ""
+        note = f'<p class="note">Groups are {escaped(grouping.note)}.</p>' if grouping.note else ""
         yield f"By {grouping.by}", (figure(drawn, "With 95 % intervals.") if drawn else "") + note + table(shown)
     if found.calibration is not None:
         yield "Calibration", _calibration(found)
@@ -99,7 +98,7 @@ def _sections(found: Findings) -> Iterator[tuple[str, str]]:
 
 def _classes(found: Classes) -> str:
     unseen = ", ".join(found.unseen)
-    absent = f'<p class="note" dir="auto">Neither true nor told anywhere: {_text(unseen)}.</p>' if unseen else ""
+    absent = f'<p class="note" dir="auto">Neither true nor told anywhere: {escaped(unseen)}.</p>' if unseen else ""
     of_labels = table(tables.labels(found)) if found.labels else ""
     scored, places = tables.classes(found), len(found.report.classes)
     f1 = [one.f1 for one in found.report.classes]
@@ -110,7 +109,7 @@ def _classes(found: Classes) -> str:
 def confusion(found: Confusion) -> str:
     """Return a confusion matrix, each count shaded by its share of the true class, and the most frequent confusions."""
     shown = tables.shown(found)
-    heads = "".join(f'<th scope="col" dir="auto">{_text(name)}</th>' for name in shown.classes)
+    heads = "".join(f'<th scope="col" dir="auto">{escaped(name)}</th>' for name in shown.classes)
     lines = []
     for true, (name, row) in enumerate(zip(shown.classes, shown.counts, strict=True)):
         total = max(1, sum(found.counts[found.classes.index(name)]))
@@ -118,7 +117,7 @@ def confusion(found: Confusion) -> str:
             f'<td{"" if true == told else " class=off"} style="--s:{count / total:.3f}">{count:,}</td>'
             for told, count in enumerate(row)
         )
-        lines.append(f'<tr><th scope="row" dir="auto">{_text(name)}</th>{cells}</tr>')
+        lines.append(f'<tr><th scope="row" dir="auto">{escaped(name)}</th>{cells}</tr>')
     part = ""
     if len(shown.classes) < len(found.classes):
         part = f" The {len(shown.classes)} of {len(found.classes)} classes with the most errors."
@@ -141,32 +140,32 @@ def _calibration(found: Findings) -> str:
         first = f"{name.capitalize()}: bars" if name else "Bars"
         caption = f"{first} are the share of right ones, dots stand at the mean probability."
         figures += figure(drawn, caption, table(tables.bins(each)))
-    parts = f'<p class="note">{_text(tables.METHOD["calibration"])}</p><div class="pair">{figures}</div>'
+    parts = f'<p class="note">{escaped(tables.METHOD["calibration"])}</p><div class="pair">{figures}</div>'
     parts += table(tables.calibrations(before, None if one is None else one.after))
     if one is not None:
         fitted = f"The temperature {one.temperature:.4g} was fitted on {one.decisions:,} decisions of {one.table}."
-        parts += f'<p dir="auto">{_text(fitted)} The model with it is in <code>{_text(one.model)}</code>.</p>'
+        parts += f'<p dir="auto">{escaped(fitted)} The model with it is in <code>{escaped(one.model)}</code>.</p>'
     return parts
 
 
 def _key() -> str:
     """Return what colors of words mean."""
     colors = '<span class="for">above 0</span> <span class="against">below 0</span>, faint: not read'
-    return f'<p class="key note">Words: {colors}. {_text(tables.METHOD["examples"])}</p>'
+    return f'<p class="key note">Words: {colors}. {escaped(tables.METHOD["examples"])}</p>'
 
 
 def example(one: Example) -> str:
     """Return an answer with its texts, the words shaded by what they contribute."""
-    told = [f"line {one.line}" + (f", <bdi>{_text(one.id)}</bdi>" if one.id else "")]
-    told += [f"truth <b><bdi>{_text(one.truth)}</bdi></b>"] if one.truth else []
-    told += [f"told <b><bdi>{_text(one.predicted)}</bdi></b>"]
+    told = [f"line {one.line}" + (f", <bdi>{escaped(one.id)}</bdi>" if one.id else "")]
+    told += [f"truth <b><bdi>{escaped(one.truth)}</bdi></b>"] if one.truth else []
+    told += [f"told <b><bdi>{escaped(one.predicted)}</bdi></b>"]
     told += [] if one.probability is None else [f"probability {one.probability:.4f}"]
     verdict = "".join(f"<span>{part}</span>" for part in told)
     largest = max((abs(value) for each in one.passages for *_, value in each.words if value is not None), default=0.0)
     texts = "".join(passage(each, largest) for each in one.passages)
     sums = ", ".join(f"{each.total:+.3g}" for each in one.passages)
     several = "of the texts " if len(one.passages) > 1 else "of the text "
-    note = f"<bdi>{_text(one.explains)}</bdi>: {several}{sums}, of special tokens {one.special:+.3g}"
+    note = f"<bdi>{escaped(one.explains)}</bdi>: {several}{sums}, of special tokens {one.special:+.3g}"
     return f'<article><p class="told">{verdict}</p>{texts}<p class="note">{note}</p></article>'
 
 
@@ -175,16 +174,16 @@ def passage(found: Passage, largest: float) -> str:
     parts, at = [], 0
     for word in found.words:
         start, end, _ = word
-        parts += [_text(found.text[at:start]), _word(found, word, largest)]
+        parts += [escaped(found.text[at:start]), _word(found, word, largest)]
         at = end
-    parts.append(_text(found.text[at:]))
+    parts.append(escaped(found.text[at:]))
     scrolled = ' tabindex="0"' if len(found.text) > LONG else ""
     return f'<p class="text" dir="auto"{scrolled}>{"".join(parts) or "(empty)"}</p>'
 
 
 def _word(found: Passage, word: Word, largest: float) -> str:
     start, end, value = word
-    shown = _text(found.text[start:end])
+    shown = escaped(found.text[start:end])
     if any(first < end and start < last for first, last in found.marks):
         shown = f"<mark>{shown}</mark>"
     if value is None:
@@ -199,14 +198,14 @@ def table(found: Table, bars: list[str] | None = None, over: str = "F1") -> str:
     numeric = [all(_is_number(cell) for cell in column) for column in zip(*found.rows, strict=True)]
     kinds = [" class=number" if place and right else "" for place, right in enumerate(numeric or [False] * 9)]
     heads = "".join(
-        f'<th scope="col"{kind}>{_text(name)}</th>' for kind, name in zip(kinds, found.header, strict=False)
+        f'<th scope="col"{kind}>{escaped(name)}</th>' for kind, name in zip(kinds, found.header, strict=False)
     )
     lines = []
     for place, row in enumerate(found.rows):
-        cells = "".join(f'<td dir="auto"{kind}>{_text(cell)}</td>' for kind, cell in zip(kinds, row, strict=False))
+        cells = "".join(f'<td dir="auto"{kind}>{escaped(cell)}</td>' for kind, cell in zip(kinds, row, strict=False))
         cells += f'<td class="shares">{bars[place]}</td>' if bars else ""
         lines.append(f"<tr>{cells}</tr>")
-    heads += f'<th class="shares">{_text(over)}</th>' if bars else ""
+    heads += f'<th class="shares">{escaped(over)}</th>' if bars else ""
     head = f"<thead><tr>{heads}</tr></thead>"
     return _wide(f"<table>{head}<tbody>{''.join(lines)}</tbody></table>", found.header[0])
 
@@ -217,13 +216,13 @@ def _is_number(cell: str) -> bool:
 
 
 def _wide(content: str, name: str) -> str:
-    return f'<div class="wide" tabindex="0" role="region" aria-label="{_text(name)}">{content}</div>'
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{escaped(name)}">{content}</div>'
 
 
 def figure(drawn: str, caption: str, inside: str = "") -> str:
     """Return a figure with its caption, and more of it that unfolds."""
     more = f"<details><summary>the numbers</summary>{inside}</details>" if inside else ""
-    return f"<figure>{drawn}<figcaption>{_text(caption)}</figcaption>{more}</figure>"
+    return f"<figure>{drawn}<figcaption>{escaped(caption)}</figcaption>{more}</figure>"
 
 
 def _told(title: str, found: Table) -> str:
@@ -236,7 +235,3 @@ def _told(title: str, found: Table) -> str:
 
 def _anchor(title: str) -> str:
     return "-".join(title.lower().split())
-
-
-def _text(value: str) -> str:
-    return html.escape(str(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from genus.cli.analysis_page import figure, sectioned, table
 from genus.cli.analysis_plots import NAMES, ROW, bar, short
 from genus.cli.analysis_tables import Table
 from genus.cli.output import scaled
-from genus.cli.plot import LEFT, Axis, Frame, ticks
+from genus.cli.plot import LEFT, Axis, Frame, escaped, ticks
 from genus.curate.report import by_table
 
 if TYPE_CHECKING:
@@ -157,9 +156,9 @@ def found(facts: Mapping[str, Any]) -> str:
             most = max(value.values())
             parts.append(table(Table([name, "number"], rows), [bar(number / most) for number in value.values()], ""))
         elif isinstance(value, list) and value:
-            parts.append(f"<h3>{_text(name.capitalize())}</h3>")
+            parts.append(f"<h3>{escaped(name.capitalize())}</h3>")
             for one in value:
-                texts = "".join(f'<p class="text" dir="auto">{_text(text)}</p>' for text in one["texts"])
+                texts = "".join(f'<p class="text" dir="auto">{escaped(text)}</p>' for text in one["texts"])
                 parts.append(f'<article><p class="note">{one["documents"]:,} documents</p>{texts}</article>')
     return "".join(parts)
 
@@ -204,7 +203,7 @@ def samples(removed: Mapping[str, Any]) -> str:
         for rule, gone in of_step.items():
             counts = ", ".join(f"{gone[what]:,} {what}" for what in ("documents", "lines") if what in gone)
             texts = "".join(_sample(sample) for sample in gone["samples"])
-            parts.append(f"<details><summary>{_text(f'{step}, {rule}: {counts}')}</summary>{texts}</details>")
+            parts.append(f"<details><summary>{escaped(f'{step}, {rule}: {counts}')}</summary>{texts}</details>")
     return "".join(parts)
 
 
@@ -214,20 +213,16 @@ def made_from(identity: Mapping[str, Any]) -> str:
     more = len(identity["text"]) - len(rows)
     rest = f'<p class="note">And {more:,} more.</p>' if more > 0 else ""
     choices = json.dumps(identity["curation"], indent=2, ensure_ascii=False)
-    steps = f"<details><summary>the steps</summary><pre>{_text(choices)}</pre></details>"
+    steps = f"<details><summary>the steps</summary><pre>{escaped(choices)}</pre></details>"
     return table(Table(["file", "size", "SHA-256"], rows)) + rest + steps
 
 
 def _sample(sample: Mapping[str, Any]) -> str:
     where = f"{sample.get('source', '')}, {sample.get('row', '')}"
-    text = _text(sample["text"])
-    return f'<article><p class="note"><bdi>{_text(where)}</bdi></p><p class="text" dir="auto">{text}</p></article>'
+    text = escaped(sample["text"])
+    return f'<article><p class="note"><bdi>{escaped(where)}</bdi></p><p class="text" dir="auto">{text}</p></article>'
 
 
 def _sizes(one: Mapping[str, int]) -> str:
     tokens = f", {scaled(one['tokens'])} tokens" if "tokens" in one else ""
     return f"{one['documents']:,} documents ({scaled(one['bytes'], 'B')}{tokens})"
-
-
-def _text(value: str) -> str:
-    return html.escape(str(value))

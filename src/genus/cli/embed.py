@@ -89,7 +89,8 @@ def _embed_either(model: "LoadedModel", path: Path, column: str, out: Path, run:
     Of images, .parquet has their names too.
     """
     from genus.images.read import HOLDERS, IMAGE
-    from genus.tasks.image_text import AT_ONCE, batched, image_files, image_vectors, text_vectors
+    from genus.tasks.embed import blocks
+    from genus.tasks.image_text import AT_ONCE, image_files, image_vectors, text_vectors
 
     if path.is_dir() or path.name.lower().endswith(HOLDERS) or column == IMAGE:
         found = image_files([path])
@@ -97,7 +98,7 @@ def _embed_either(model: "LoadedModel", path: Path, column: str, out: Path, run:
         vectors = image_vectors(model, [row.data for row in found], run)
     else:
         names, kind = texts_of(path, column), "text"
-        vectors = (text_vectors(model, some, run) for some in batched(names, AT_ONCE))
+        vectors = (text_vectors(model, some, run) for some in blocks(names, AT_ONCE))
     vectors = iter(counted(vectors, Counter("embedding", ""), len(names)))
     if out.suffix == ".npy":
         shape = write_npy(out, vectors, len(names))

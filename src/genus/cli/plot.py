@@ -37,6 +37,11 @@ p.note { color: var(--faint) }
 """
 
 
+def escaped(value: object) -> str:
+    """Return a value as text of a page."""
+    return html.escape(str(value))
+
+
 def document(title: str, style: str, body: str) -> str:
     """Return a page, which a browser lets neither run a script nor fetch anything."""
     return f"""<!doctype html>

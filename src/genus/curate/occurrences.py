@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from genus.curate.document import KEPT, Document, of_block
+from genus.curate.tokenizers import loaded
 from genus.errors import UsageError
 from genus.text.fields import Fields
 from genus.text.read import read_blocks
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from genus.curate.engines import Engine
     from genus.text import Source, TextBlock
-    from genus.tokens.tokenizer import Tokenizer
 
 DOCUMENTS = 1_000
 """Documents of a token store that are decoded at once."""
@@ -119,7 +118,7 @@ class StorePiece:
         """Yield the decoded documents."""
         from genus.tokens.store import Store
 
-        tokenizer = _tokenizer(self.tokenizer)
+        tokenizer = loaded(self.tokenizer)
         store = Store.open(self.folder, tokenizer)
         for number, (begin, end) in enumerate(store.documents[self.first : self.first + DOCUMENTS], self.first + 1):
             ids = store.ids[store.sentences[begin] : store.sentences[end]]
@@ -151,7 +150,7 @@ class Corpus:
                 yield from map(TextPiece, read_blocks(find([name]), fields))
                 continue
             tokenizer = self._tokenizer_of(folder)
-            documents = len(Store.open(folder, _tokenizer(tokenizer)).documents)
+            documents = len(Store.open(folder, loaded(tokenizer)).documents)
             yield from (StorePiece(folder, tokenizer, first) for first in range(0, documents, DOCUMENTS))
 
     def sources(self) -> list[Source]:
@@ -206,10 +205,3 @@ def _store(name: str) -> Path | None:
     from genus.tokens.store import Store
 
     return next((folder for folder in (Path(name), Path(name) / "store") if Store.is_at(folder)), None)
-
-
-@cache
-def _tokenizer(folder: Path) -> Tokenizer:
-    from genus.tokens.tokenizer import Tokenizer
-
-    return Tokenizer.load(folder)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import ipaddress
 import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from genus.curate import Outcome, Removal, Rewrite
-from genus.errors import GenusError
+from genus.errors import library
 from genus.part import Count
 from genus.text.normalization import Normalization
 
@@ -28,28 +27,16 @@ UNICAST = ipaddress.ip_network("2000::/3")
 """The IPv6 addresses that are given out (RFC 4291): others, such as `a::b`, are rather something else."""
 
 
-def library(name: str, why: str) -> Any:
-    """Return a library of the extra `curate`.
-
-    Raises:
-        GenusError: it is missing.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise GenusError(f"{why} needs another library: pip install 'genus[curate]'") from None
-
-
 class RepairedUnicode(Rewrite):
     """Characters that were decoded wrongly are repaired (the `ftfy` library): `â€œ` is a quotation mark again."""
 
     def check(self) -> None:
         """Check that the library is there."""
-        library("ftfy", "repairing characters")
+        library("ftfy", "repairing characters", "curate")
 
     def rewrite(self, text: str) -> str:
         """Return the repaired text."""
-        return str(library("ftfy", "repairing characters").fix_text(text))
+        return str(library("ftfy", "repairing characters", "curate").fix_text(text))
 
 
 class HtmlText(Rewrite):
@@ -66,7 +53,7 @@ class HtmlText(Rewrite):
 
     def check(self) -> None:
         """Check that the library is there."""
-        library("trafilatura", "taking text out of HTML")
+        library("trafilatura", "taking text out of HTML", "curate")
 
     def apply(self, text: str) -> Outcome:
         """Return the page's text, unless it is too long."""
@@ -78,7 +65,7 @@ class HtmlText(Rewrite):
         """Return the page's text, "" where there is none."""
         if not text.lstrip().startswith("<"):
             return text
-        found = library("trafilatura", "taking text out of HTML").extract(
+        found = library("trafilatura", "taking text out of HTML", "curate").extract(
             text, favor_precision=self.precise, include_comments=False, deduplicate=False
         )
         return found or ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genus.curate.tokenizers import loaded
 from genus.tokens.store.tokenize_corpus import stretches
-from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,14 +86,9 @@ class Tally:
 @lru_cache(COUNTED)
 def tokens_of(text: str, tokenizer: Path) -> int:
     """Return how many tokens a token store would have of a text."""
-    found = _tokenizer(tokenizer)
+    found = loaded(tokenizer)
     size = sum(len(part) for stretch, cuts in stretches(text, 0) for part in found.encode_parts(stretch, cuts))
     return size // np.dtype(found.dtype).itemsize
-
-
-@cache
-def _tokenizer(folder: Path) -> Tokenizer:
-    return Tokenizer.load(folder)
 
 
 def added(left: Numbers, right: Numbers) -> Numbers:

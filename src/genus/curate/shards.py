@@ -9,7 +9,6 @@ What a filter derives of the keys before it decides is beside them, by its name.
 from __future__ import annotations
 
 import gzip
-import io
 import lzma
 import tempfile
 import zlib
@@ -23,9 +22,9 @@ import numpy as np
 
 from genus.curate import Kept, Keys
 from genus.curate.document import Document, of_line
-from genus.errors import GenusError
+from genus.errors import GenusError, library
 from genus.files import read_json, replacing, write_json
-from genus.places import is_remote, load_array
+from genus.places import array_bytes, is_remote, load_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,7 +73,7 @@ class Shards:
             "counts": np.array([len(found) for found in keys], np.int64),
             "keys": np.concatenate([step.keys("-")[:0], *keys]),
         }
-        arrays = {name: _bytes(array) for name, array in places.items()}
+        arrays = {name: array_bytes(array) for name, array in places.items()}
         self._commit(number, {"part": b"".join(lines), **arrays}, numbers)
 
     def numbers(self, number: int) -> Numbers | None:
@@ -113,7 +112,7 @@ class Shards:
             GenusError: it cannot be written, as on a full disk.
         """
         with replacing(self.path(number, f"{name}.npy")) as work:
-            work.write_bytes(_bytes(array))
+            work.write_bytes(array_bytes(array))
 
     def _commit(self, number: int, files: dict[str, bytes], numbers: Numbers) -> None:
         named = {name if name == "part" else f"{name}.npy": data for name, data in files.items()}
@@ -232,7 +231,7 @@ def pack(data: bytes, compression: Compression) -> bytes:
         return gzip.compress(data, 6, mtime=0)
     if compression == "xz":
         return lzma.compress(data)
-    return bytes(_zstandard().ZstdCompressor().compress(data))
+    return bytes(library("zstandard", "writing .zst", "data").ZstdCompressor().compress(data))
 
 
 def check(compression: Compression) -> None:
@@ -242,18 +241,4 @@ def check(compression: Compression) -> None:
         GenusError: it is not.
     """
     if compression == "zst":
-        _zstandard()
-
-
-def _zstandard() -> Any:
-    try:
-        import zstandard
-    except ImportError:
-        raise GenusError("writing .zst needs another library: pip install 'genus[data]'") from None
-    return zstandard
-
-
-def _bytes(array: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
+        library("zstandard", "writing .zst", "data")

@@ -7,7 +7,6 @@ begin (`.begins.npy`); and what they are (`.jsonl`). `index.json` comes last, wi
 
 from __future__ import annotations
 
-import io
 import json
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from genus.curate.occurrences import Found, Occurrence
-from genus.curate.repair import library
-from genus.errors import UsageError
+from genus.errors import UsageError, library
 from genus.files import expecting, read_json, replacing, write_json
+from genus.places import array_bytes
 from genus.processes import cores
 from genus.run_folder import LOCK, RunFolder
 from genus.text.sources import changed, fingerprints
@@ -61,12 +60,12 @@ class Sorting:
 
     def __call__(self, shard: Shard) -> None:
         """Sort a shard's suffixes, and write its files; the last one says that it is complete."""
-        divsufsort = library("pydivsufsort", "an index of strings").divsufsort
+        divsufsort = library("pydivsufsort", "an index of strings", "curate").divsufsort
         suffixes = np.asarray(divsufsort(np.frombuffer(bytearray(shard.text), np.uint8)), np.int32)
         files = {
             "text": shard.text,
-            "suffixes.npy": _bytes(suffixes),
-            "begins.npy": _bytes(np.array(shard.begins, np.int64)),
+            "suffixes.npy": array_bytes(suffixes),
+            "begins.npy": array_bytes(np.array(shard.begins, np.int64)),
             "jsonl": "".join(shard.identities).encode(),
         }
         for suffix, data in files.items():
@@ -93,7 +92,7 @@ class SuffixIndex:
             UsageError: the folder holds something else, or another process writes into it.
             GenusError: the text cannot be read, the folder cannot be written, or the library is missing.
         """
-        library("pydivsufsort", "an index of strings")
+        library("pydivsufsort", "an index of strings", "curate")
         sources = corpus.sources()
         identity = {
             "format": FORMAT,
@@ -221,9 +220,3 @@ def _record(folder: Path, number: int) -> Path:
 
 def _absolute(source: Source) -> list[str]:
     return ["dataset", source] if isinstance(source, str) else ["file", str(source.absolute())]
-
-
-def _bytes(array: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()

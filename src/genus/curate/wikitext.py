@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from genus.curate import Outcome, Removal, Rewrite
-from genus.curate.repair import library
+from genus.errors import library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,11 +38,11 @@ class WikiText(Rewrite):
 
     def check(self) -> None:
         """Check that the library is there."""
-        library("mwparserfromhell", WHY)
+        library("mwparserfromhell", WHY, "curate")
 
     def apply(self, text: str) -> Outcome:
         """Return the prose, unless the library cannot read the text."""
-        parser = library("mwparserfromhell", WHY)
+        parser = library("mwparserfromhell", WHY, "curate")
         try:
             return super().apply(text)
         except (parser.parser.ParserError, RecursionError):
@@ -50,7 +50,7 @@ class WikiText(Rewrite):
 
     def rewrite(self, text: str) -> str:
         """Return the prose."""
-        parsed = library("mwparserfromhell", WHY).parse(text)
+        parsed = library("mwparserfromhell", WHY, "curate").parse(text)
         files = [link for link in parsed.filter_wikilinks() if LINKED.match(str(link.title))]
         no_prose = [tag for tag in parsed.filter_tags() if str(tag.tag).strip().lower() in TAGS]
         for node in (*files, *no_prose):

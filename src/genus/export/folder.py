@@ -224,6 +224,8 @@ def _write(
     parameters = write_weights(work, tensors, target, shard_bytes)
     if not native.is_native(config):
         kept = {*kept, *write_modules(work, recipe, learner)}
+        for name, content in layout_of(config, ()).derived.files.items():
+            write_json(work / name, content(config))
     write_json(work / "recipe.json", recipe.written())
     for name, one in learner.auxiliary_models().items():
         stages = tuple(stage.whole() for stage in recipe.stages)
@@ -234,9 +236,6 @@ def _write(
     page = card(recipe, config, parameters, {*kept, *as_model(learner)}, notes)
     (work / "README.md").write_text(page, encoding="utf-8")
     write_json(work / "config.json", config)
-    if not native.is_native(config):
-        for name, content in layout_of(config, ()).derived.files.items():
-            write_json(work / name, content(config))
 
 
 def fitting_tokenizer(tokenizer: Tokenizer, model: Model, objectives: Iterable[Objective]) -> Tokenizer:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genus.errors import GenusError
+from genus.errors import GenusError, library
 from genus.files import reason
 
 if TYPE_CHECKING:
@@ -37,11 +37,7 @@ def pillow() -> Any:
     Raises:
         GenusError: Pillow is missing.
     """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise GenusError("reading images needs another library: pip install 'genus[images]'") from None
-    return Image
+    return library("PIL.Image", "reading images", "images")
 
 
 def decoded(data: bytes) -> Any:

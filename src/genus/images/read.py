@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, library
 from genus.files import reason
 
 if TYPE_CHECKING:
@@ -136,11 +136,8 @@ def _pictures(folder: Path) -> Iterator[ImageRow]:
 
 def _parquet(path: Path) -> Iterator[ImageRow]:
     """Yield the rows of a Parquet file, whose column `image` has bytes, or a table with them as of `datasets`."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise GenusError(f"{path}: reading .parquet needs another library: pip install 'genus[data]'") from None
+    parquet = library("pyarrow.parquet", f"{path}: reading .parquet", "data")
+    pyarrow = library("pyarrow", f"{path}: reading .parquet", "data")
     try:
         with parquet.ParquetFile(path) as file:
             if IMAGE not in file.schema_arrow.names:

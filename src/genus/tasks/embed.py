@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
     from genus.train.run import Run
 
+T = TypeVar("T")
 BLOCK = 1 << 14
 """Texts whose tokens are in memory at once."""
 
@@ -129,8 +130,8 @@ def tell(empty: int, cut: int, longest: int, prefix: str = "") -> None:
         say(f"{cut:,} texts are longer than {longest} tokens and lose their end")
 
 
-def blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Yield texts in lists of so many."""
-    rest = iter(texts)
+def blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield texts, or whatever else, in lists of so many."""
+    rest = iter(items)
     while block := list(islice(rest, size)):
         yield block

@@ -6,8 +6,7 @@ Legend: N images or texts, E size of a vector, C classes.
 from __future__ import annotations
 
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from genus.images.store import captions_of
 from genus.objectives import answering
 from genus.objectives.devices import device_of, on
 from genus.part import Part
+from genus.tasks.embed import blocks
 from genus.train.precision import autocast
 from genus.train.world import device_of_run
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
     from genus.train.run import Run
 
-T = TypeVar("T")
 RETRIEVAL, ZERO_SHOT = "image-retrieval", "zero-shot"
 """Names of the tasks of images."""
 IMAGE = "image"
@@ -86,7 +85,7 @@ def image_vectors(model: LoadedModel, images: Iterable[bytes], run: Run | None =
         sequence.pixels = examples.patches(data)
         return [Example({IMAGE: sequence}, {IMAGE: target})]
 
-    for some in batched(images, AT_ONCE):
+    for some in blocks(images, AT_ONCE):
         yield _vectors(model, [row(data) for data in some], limits, IMAGE, run)
 
 
@@ -100,19 +99,12 @@ def text_vectors(model: LoadedModel, texts: Several[str], run: Run | None = None
         say(f"{cut:,} texts are longer than {longest} tokens and lose their end")
     framed = [Sequence(*vocabulary.frame(np.array(one[:most], np.int64))) for one in ids]
     found = []
-    for some in batched(framed, 2 * AT_ONCE):
+    for some in blocks(framed, 2 * AT_ONCE):
         lengths = [len(one.ids) for one in some]
         targets = [(np.array([vocabulary.whole(length)]), np.zeros(1, np.int64)) for length in lengths]
         rows = [[Example({"tokens": one}, {IMAGE: target})] for one, target in zip(some, targets, strict=True)]
         found.append(_vectors(model, rows, {"tokens": max(lengths)}, "tokens", run))
     return np.concatenate(found)
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield items in lists of so many."""
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
 
 
 def _vectors(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from genus.errors import GenusError
+from genus.errors import library
 from genus.text.html_pages import Page, Pages
 from genus.text.read import BLOCK_BYTES, LONGEST_DOCUMENT, unpacked
 
@@ -117,8 +117,4 @@ def warc(path: Path) -> Any:
     Raises:
         GenusError: it is missing.
     """
-    try:
-        from fastwarc import warc as library
-    except ImportError:
-        raise GenusError(f"{path}: reading WARC needs another library: pip install 'genus[curate]'") from None
-    return library
+    return library("fastwarc.warc", f"{path}: reading WARC", "curate")

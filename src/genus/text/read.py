@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from genus.errors import GenusError
+from genus.errors import GenusError, library
 from genus.files import reason
 from genus.places import is_remote
 from genus.text.blocks import JsonLines, Lines, Paragraphs, TableRows, TextBlock
@@ -236,11 +236,8 @@ def unpacked(raw: BufferedReader, path: Path) -> BufferedReader:
 
 
 def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise GenusError(f"{path}: reading .parquet needs another library: pip install 'genus[data]'") from None
+    parquet = library("pyarrow.parquet", f"{path}: reading .parquet", "data")
+    pyarrow = library("pyarrow", f"{path}: reading .parquet", "data")
     try:
         with parquet.ParquetFile(path.open("rb") if is_remote(path) else path) as file:
             fields.require(file.schema_arrow.names, str(path))

@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
-from genus.errors import GenusError
+from genus.errors import GenusError, library
 from genus.part import Part
 
 if TYPE_CHECKING:
@@ -102,22 +102,15 @@ class MeCabWords(Segmenter):
 @functools.cache
 def jieba() -> Any:
     """Return the `rjieba` library."""
-    try:
-        import rjieba as library
-    except ImportError:
-        raise GenusError("cutting Chinese into words needs another library: pip install 'genus[zh]'") from None
-    return library
+    return library("rjieba", "cutting Chinese into words", "zh")
 
 
 @functools.cache
 def mecab() -> Any:
     """Return MeCab's tagger."""
-    try:
-        import fugashi
-        import unidic_lite  # noqa: F401  # which fugashi takes
-    except ImportError:
-        raise GenusError("cutting Japanese into words needs another library: pip install 'genus[ja]'") from None
-    return fugashi.Tagger()
+    what = "cutting Japanese into words"
+    library("unidic_lite", what, "ja")  # which fugashi takes
+    return library("fugashi", what, "ja").Tagger()
 
 
 @functools.cache
@@ -136,8 +129,8 @@ def newmm(units: str) -> Callable[[str], list[str]]:
 def sefr_cut(model: str) -> Any:
     """Return the `sefr_cut` library with the named model loaded."""
     try:
-        import sefr_cut as library
+        import sefr_cut
     except ImportError:
         raise GenusError("cutting Thai by stacked segmenters needs another library: pip install sefr-cut") from None
-    library.load_model(engine=model)
-    return library
+    sefr_cut.load_model(engine=model)
+    return sefr_cut

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, library
 from genus.files import read_json, reason
 from genus.places import files_below, is_remote, place
 
@@ -153,10 +153,7 @@ def load_hub(name: str) -> Any:
     Raises:
         GenusError: the `datasets` library is missing, or the dataset cannot be loaded.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise GenusError(f"{name}: reading it from the hub needs another library: pip install 'genus[data]'") from None
+    datasets = library("datasets", f"{name}: reading it from the hub", "data")
     path, _, config = name.partition(":")
     try:
         return datasets.load_dataset(path, config or None, split="train")

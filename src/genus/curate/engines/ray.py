@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from genus.curate.engines import Engine, Item, Result
-from genus.errors import GenusError
+from genus.errors import GenusError, library
 from genus.files import reason
 from genus.processes import AHEAD
 
@@ -41,7 +41,7 @@ class Ray(Engine):
         Raises:
             GenusError: Ray is not installed, or the cluster does not answer.
         """
-        ray = library()
+        ray = library("ray", "--engine ray", "cluster")
         if ray.is_initialized():  # by whoever called
             yield
             return
@@ -63,7 +63,7 @@ class Ray(Engine):
         Raises:
             GenusError: the cluster is lost; or what `function` raises.
         """
-        ray = library()
+        ray = library("ray", "--engine ray", "cluster")
         work, held = ray.remote(num_cpus=1, max_retries=AGAIN)(_call), [ray.put(function)]
         waiting = iter(items)
         most = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -81,19 +81,6 @@ class Ray(Engine):
                 ray.cancel(one, force=True)
 
 
-def library() -> Any:
-    """Return Ray.
-
-    Raises:
-        GenusError: it is not installed.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise GenusError("--engine ray needs another library: pip install 'genus[cluster]'") from None
-    return ray
-
-
 _functions: dict[str, Callable[[Any], Any]] = {}
 """The function of a worker by its reference, whose caches persist over all of its items; of the latest alone."""
 
@@ -103,5 +90,5 @@ def _call(held: list[Any], item: Any) -> Any:
     name = held[0].hex()
     if name not in _functions:
         _functions.clear()
-        _functions[name] = library().get(held[0])
+        _functions[name] = library("ray", "--engine ray", "cluster").get(held[0])
     return _functions[name](item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -49,7 +50,28 @@ CTRL_WORDS = r"\S+\n?"
 """CTRL's words: what is between white space, with the end of the line, if it follows (transformers, CTRLTokenizer)."""
 
 
-class EndOfWordBPE(TrainedTokens):
+class EndOfWord(TrainedTokens, ABC):
+    """BPE whose pieces tell with the suffix `</w>` that they end a word."""
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for all pieces, which do not show it."""
+        return [True] * len(pieces)
+
+    def of_vocabulary(self, pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
+        """Return the backend of a finished vocabulary."""
+        model = models.BPE(pieces, merges, unk_token=self.special_tokens.unk, end_of_word_suffix=ENDS)
+        backend = self.backend_of(model)
+        backend.add_special_tokens(self.special_tokens.names())
+        frame(backend, self.special_tokens)
+        return backend
+
+    @classmethod
+    @abstractmethod
+    def backend_of(cls, model: models.BPE) -> Backend:
+        """Return the backend of a model."""
+
+
+class EndOfWordBPE(EndOfWord):
     """BPE over BERT's lower-cased words; pieces that end a word have the suffix `</w>` (Sennrich et al. 2016; GPT-1).
 
     Deviation: GPT-1's released code cleans texts with ftfy and finds words with spaCy; here, as in the Hugging Face
@@ -100,10 +122,6 @@ class EndOfWordBPE(TrainedTokens):
         """Return the pieces with ids after all others."""
         return [] if self.special_tokens.eos is None else [self.special_tokens.eos]
 
-    def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for all pieces, which do not show it."""
-        return [True] * len(pieces)
-
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return the encoder with cached pieces; the backend itself if names of special tokens have white space."""
         whole = WholeText(backend, typecode)
@@ -145,14 +163,6 @@ class EndOfWordBPE(TrainedTokens):
             return False
         states = [json.loads(one.to_str()) for one in (backend, cls.backend_of(backend.model))]
         return all(states[0][step] == states[1][step] for step in ("normalizer", "pre_tokenizer"))
-
-    def of_vocabulary(self, pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
-        """Return the backend of a finished vocabulary."""
-        model = models.BPE(pieces, merges, unk_token=self.special_tokens.unk, end_of_word_suffix=ENDS)
-        backend = self.backend_of(model)
-        backend.add_special_tokens(self.special_tokens.names())
-        frame(backend, self.special_tokens)
-        return backend
 
     @classmethod
     def backend_of(cls, model: models.BPE) -> Backend:

@@ -12,11 +12,11 @@ from tokenizers import Tokenizer as Backend
 from genus.part import Natural, VocabSize
 from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.byte_bpe import read_vocabulary, vocabulary_files
-from genus.tokens.algorithms.end_of_word_bpe import ENDS
+from genus.tokens.algorithms.end_of_word_bpe import ENDS, EndOfWord
 from genus.tokens.cached_encoders import WholeText
-from genus.tokens.files.layout import frame, read_config, read_specials
+from genus.tokens.files.layout import read_config, read_specials
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.training import TrainedTokens, fit
+from genus.tokens.training import fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,7 @@ SPACE = "\u0120"
 BYTES = 256
 
 
-class EndOfWordByteBPE(TrainedTokens):
+class EndOfWordByteBPE(EndOfWord):
     """Byte-level BPE of CLIP: lower-cased words, whose last piece has the suffix `</w>`; every byte is a piece.
 
     Ids as in CLIP: bytes, bytes that end a word, merges, and the special tokens last. Deviation: CLIP's released code
@@ -90,10 +90,6 @@ class EndOfWordByteBPE(TrainedTokens):
         pieces = model["vocab"] | {name: len(model["vocab"]) + number for number, name in enumerate(specials)}
         return Tokenizer.of(self, self.of_vocabulary(pieces, [(left, right) for left, right in model["merges"]]))
 
-    def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for all pieces, which do not show it."""
-        return [True] * len(pieces)
-
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return the backend as the encoder, without caching."""
         return WholeText(backend, typecode)
@@ -121,14 +117,6 @@ class EndOfWordByteBPE(TrainedTokens):
         specials = read_specials(read_config(folder), (cls.special_tokens,), pieces, folder, backend)
         part = cls(vocab_size=len(pieces), special_tokens=specials.overlay({"in_text": False, "summary": "last"}))
         return part, backend or part.of_vocabulary(pieces, merges)
-
-    def of_vocabulary(self, pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
-        """Return the backend of a finished vocabulary."""
-        model = models.BPE(pieces, merges, unk_token=self.special_tokens.unk, end_of_word_suffix=ENDS)
-        backend = self.backend_of(model)
-        backend.add_special_tokens(self.special_tokens.names())
-        frame(backend, self.special_tokens)
-        return backend
 
     @classmethod
     def backend_of(cls, model: models.BPE) -> Backend:
