@@ -11,6 +11,7 @@ import typer
 
 from genus.cli import (
     analyze,
+    attack,
     clean,
     code,
     compress,
@@ -71,6 +72,7 @@ app.command("pretrain")(training.pretrain)
 app.command("finetune")(training.finetune)
 app.command("evaluate")(use.evaluate)
 app.command("analyze")(analyze.analyze)
+app.command("attack")(attack.attack)
 app.command("evaluate-code")(code.evaluate_code)
 app.command("fill")(use.fill)
 app.command("embed")(embed.embed)
