@@ -132,7 +132,7 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
     add("causal", Pretraining(causal, text, out / "causal", words), [masked.written(), causal.written()],
         options.tokens, "masked")  # fmt: skip
     choice = AdversarialTraining()
-    for name, start, augmentation in ((PLAIN, "masked", None), (ROBUST, "masked", choice), (DECODER, "causal", None)):
+    for name, start, augmentation in ((PLAIN, "masked", None), (DECODER, "causal", None), (ROBUST, "masked", choice)):
         recipe = masked if start == "masked" else causal
         work = Tuning(out / start / "model", tables, out / name, recipe.finetuning, augmentation)
         told = [masked.written(), causal.written(), recipe.finetuning.to_json(), options.labeled,
@@ -140,14 +140,16 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
         cost = options.labeled * options.epochs * 50 * (1 if augmentation is None else choice.passes + 1)
         add(name, work, told, cost, start)
     attacks: tuple[Attack, ...] = (GBDA(iterations=options.iterations), Substitution())
-    for target in (PLAIN, ROBUST, DECODER):
+    for target in (PLAIN, DECODER, ROBUST):
         for attack in attacks:
             kind = type(attack).__name__
             other = DECODER if target == PLAIN else None
             work_of = Attacking(attack, target, other, out, options.rows, options.transfer_samples)
             told = [*jobs[target].choices, attack.written(), options.rows, other, options.transfer_samples]
-            add(f"{target}, {kind}", work_of, told, options.rows * 5e4, "masked", "causal", PLAIN, ROBUST, DECODER)
-    return jobs
+            needs = ["masked", "causal", target, *([other] if other else [])]
+            add(f"{target}, {kind}", work_of, told, options.rows * 5e4, *needs)
+    later = [name for name in jobs if name.startswith(ROBUST)]
+    return {name: jobs[name] for name in (*(one for one in jobs if one not in later), *later)}
 
 
 def table(runs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

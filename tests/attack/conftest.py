@@ -67,9 +67,7 @@ def weak(vocabulary: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Pat
         rows = [{"text": text, "label": label} for text, label in texts(number, seed)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     run = Run(device="cpu", precision="float32", workers=0, tracker="none")
-    report = finetune(
-        Start(row, vocabulary), Classification(), Files.find(folder), folder / "run", seeds=(0,), run=run
-    )
+    report = finetune(Start(row, vocabulary), Classification(), Files.find(folder), folder / "run", seeds=(0,), run=run)
     assert report.trials[0].metrics["validation"]["accuracy"] == 1.0
     return folder / "run" / "model"
 

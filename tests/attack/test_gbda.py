@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from genus.attack.target import Target
     from genus.tokens.tokenizer import Tokenizer
 
-QUICK = GBDA(iterations=60, batch=4, samples=40, similarity=0.2, fluency=0.02, kappa=3.0)
-"""Random models say little of fluency and similarity: their weights are small."""
+QUICK = GBDA(similarity=0.0, fluency=0.0, samples=40)
+"""The paper's steps without constraints: those of random models are noise."""
+
+
+QUIET = 1
+"""Index of the class, whose names are sorted."""
 
 
 def run(models: Models, attack: Attack, rows: Sequence[LabeledRow], folder: Path, **more: Any) -> list[Outcome]:
@@ -60,7 +64,7 @@ def test_it_finds_the_planted_weakness(models: Models, quiet: list[LabeledRow], 
 
 
 def test_what_is_not_a_word_stays_and_so_does_the_spelling(models: Models, quiet: list[LabeledRow]) -> None:
-    example = Example(0, quiet[0].texts, 0, 0)
+    example = Example(0, quiet[0].texts, QUIET, 0)
     (attempt,) = QUICK.attempts(models, [example], lambda _: None)
     assert attempt.samples is not None
     for text in attempt.samples(0, 25):
@@ -70,7 +74,7 @@ def test_what_is_not_a_word_stays_and_so_does_the_spelling(models: Models, quiet
 
 
 def test_the_same_seed_finds_the_same_texts_alone_or_together(models: Models, quiet: list[LabeledRow]) -> None:
-    several = [Example(number, row.texts, 0, 0) for number, row in enumerate(quiet[:3])]
+    several = [Example(number, row.texts, QUIET, 0) for number, row in enumerate(quiet[:3])]
     together = QUICK.attempts(models, several, lambda _: None)
     again = QUICK.attempts(models, several, lambda _: None)
     assert together == again
@@ -87,7 +91,7 @@ def test_the_same_seed_finds_the_same_texts_alone_or_together(models: Models, qu
 def test_it_goes_on_where_it_was_stopped(
     models: Models, quiet: list[LabeledRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genus.attack.gbda.VALUES", 4 * 24 * 140)  # two texts at a time or so
+    monkeypatch.setattr("genus.attack.gbda.VALUES", 10 * 24 * 140)  # two texts at a time or so
     table = AttackedTable(models, QUICK, quiet, tmp_path / "rows.jsonl")
     examples = table.examples
     assert 1 < len(QUICK.groups(models, examples)) < len(examples)
@@ -119,7 +123,7 @@ def test_the_other_text_of_a_pair_never_changes(
     target = classifier(Classification(texts=("one", "two")))
     rows = [replace(row, texts=(row.texts[0], "A dog and a river.")) for row in quiet]
     for which, place in (("second", 1), ("first", 0)):
-        choice = replace(QUICK, text=which, iterations=10)
+        choice = replace(QUICK, text=which, iterations=10, initial=2.0)
         found = run(Models.of(target, ["a dog"]), choice, rows, tmp_path / which)
         assert any(one.changed != one.texts[place] for one in found)
         for one, row in zip(found, rows, strict=True):
@@ -131,21 +135,16 @@ def test_the_other_text_of_a_pair_never_changes(
             assert told.predicted == one.after
 
 
-class Claims(Attack):
-    """Says that a text fools, which does not: as tokens that another reading of the text would not give."""
+def test_only_what_is_told_of_the_characters_counts(
+    models: Models, quiet: list[LabeledRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attack may say of its tokens what it likes."""
 
-    def check(self, models: Models) -> None:
-        return
-
-    def groups(self, models: Models, examples: Sequence[Example]) -> list[list[Example]]:
-        return [[*examples]]
-
-    def attempts(self, models: Models, examples: Sequence[Example], progress: Progress) -> list[Attempt]:
+    def claimed(_: GBDA, __: Models, examples: Sequence[Example], progress: Progress) -> list[Attempt]:
         return [Attempt(one.text.replace("cat", "dog"), 1) for one in examples]
 
-
-def test_only_what_is_told_of_the_characters_counts(models: Models, quiet: list[LabeledRow], tmp_path: Path) -> None:
-    found = run(models, Claims(), quiet, tmp_path)
+    monkeypatch.setattr(GBDA, "attempts", claimed)
+    found = run(models, QUICK, quiet, tmp_path)
     assert not any(one.fooled for one in found)
     assert {one.after for one in found} == {"quiet"}
 
@@ -154,7 +153,9 @@ def test_a_classifier_at_chance(classifier: Callable[..., Target], quiet: list[L
     """Some rows, or all, are wrong before: nothing is tried on them, and all numbers are defined."""
     target = classifier()
     told = [target.classes[index] for index in target.told([row.texts for row in quiet])]
-    wrong = [replace(row, label="loud" if label == "quiet" else "quiet") for row, label in zip(quiet, told, strict=True)]
+    wrong = [
+        replace(row, label="loud" if label == "quiet" else "quiet") for row, label in zip(quiet, told, strict=True)
+    ]
     models = Models.of(target, [row.texts[0] for row in quiet])
     found = run(models, replace(QUICK, iterations=5), wrong, tmp_path / "wrong")
     report = Report("m", "t", QUICK.written(), {}, [], found, target.classes)
@@ -196,13 +197,13 @@ def test_models_of_another_vocabulary_are_refused(models: Models) -> None:
     other = ByteBPE(vocab_size=300).train(documents())
     strange = replace(models, fluency=replace(models.fluency, tokenizer=other))  # type: ignore[type-var]
     with pytest.raises(UsageError, match=r"^--fluency: its vocabulary .* genus pretrain gpt2/mini TEXT --tokenizer"):
-        QUICK.check(strange)
-    replace(QUICK, fluency=0.0).check(strange)
+        GBDA().check(strange)
+    replace(GBDA(), fluency=0.0).check(strange)
     with pytest.raises(UsageError, match="does not predict the next token"):
-        QUICK.check(replace(models, fluency=models.masked))
+        GBDA().check(replace(models, fluency=models.masked))
     encoder = replace(models.encoder, tokenizer=other)
     with pytest.raises(UsageError, match=r"^--encoder: its vocabulary"):
-        QUICK.check(replace(models, encoder=encoder))
+        GBDA().check(replace(models, encoder=encoder))
 
 
 def text_of(text: str, tokenizer: Tokenizer, kept: int = 99) -> AttackedText:

@@ -1,4 +1,4 @@
-"""Probabilities in place of tokens: at one-hot ones all models read the text itself, and gradients reach all of them."""
+"""Probabilities in place of tokens: at one-hot ones all models read the text itself, and gradients reach them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from genus.attack.gbda import GBDA, Search, attacked_texts
 from genus.attack.relaxation import Copies, RelaxedEncoder, RelaxedLanguageModel, RelaxedTarget
 from genus.attack.target import Target
 from genus.attack.tokens import AttackedText
-from genus.batch import Batch
 from genus.evaluate.likelihood import log_likelihoods
+from genus.examples import Example as Read
+from genus.examples import Sequence
 from genus.examples.feed.pack import pack
 from genus.export.folder import LoadedModel
 from genus.model.input_embeddings import relaxed_embeddings
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genus.attack.models import Models
+    from genus.batch import Batch
     from genus.tasks.dataset import LabeledRow
 
 SAMPLES = 2
@@ -87,9 +89,6 @@ def test_every_member_reads_the_text_itself_at_one_hot_tokens(member: str) -> No
 def test_states_are_equal_to_a_millionth(target: Target, vocabulary: Any) -> None:
     network = target.model.learner.network
     ids = np.array(vocabulary.encode(["the cat, a saw and zebra."])[0], np.int64)
-    from genus.examples import Example as Read
-    from genus.examples import Sequence
-
     sequence = Sequence(*vocabulary.vocabulary.frame(ids))
     batch: Batch = pack([[Read({"tokens": sequence}, {})]], len(sequence.ids), 0, streams=False)
     every = torch.arange(len(sequence.ids))

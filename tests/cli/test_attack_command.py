@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from small_run import SMALL, document, texts, write
+from small_run import document, texts, write
 from test_analyze import Page
 
 from genus.cli import main
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 CPU = ["--run", "device=cpu"]
 FEW = ["--attack-set", "iterations=3", "--attack-set", "batch=2", "--attack-set", "samples=12"]
+DECODER = [
+    "--set", "model.layers=1", "--set", "model.hidden=32", "--set", "model.attention.heads=2",
+    "--set", "stages=[{max_length=32, batch=8, micro_batch=8}]", "--set", "budget.amount=4",
+    "--run", "device=cpu", "--run", "workers=0", "--run", "held_out=0.1", "--run", "tracker=none",
+]  # fmt: skip
+"""What makes a small decoder in a second."""
 ODD = "<script>window.hacked = 1</script> & \"quotes\" 'here'"
+
+
+def run_command(*arguments: object) -> None:
+    assert main([*map(str, arguments)]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +48,7 @@ def causal(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder of the classifier's vocabulary, as the error message says how to train one."""
     out = tmp_path_factory.mktemp("causal") / "run"
     words = ["--tokenizer", str(place.run / "model")]
-    small = [one for one in SMALL if "vocab_size" not in one and one != "--set"]
-    settings = [part for one in small if "=" in one and "device" not in one and one[:3] in ("mod", "sta", "bud")
-                for part in ("--set", one)]  # fmt: skip
-    running = [part for one in SMALL if one.startswith(("device", "workers", "held", "tracker")) for part in ("--run", one)]
-    assert main(["pretrain", "gpt2/tiny", str(place.folder / "text.jsonl"), "--out", str(out), *words, *settings, *running]) == 0
+    run_command("pretrain", "gpt2/tiny", place.folder / "text.jsonl", "--out", out, *words, *DECODER)
     return out
 
 
@@ -127,10 +133,9 @@ def test_a_decoder_of_another_vocabulary(
     capsys: Captured, place: Place, tuned: Path, table: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
-    running = ["--run", "device=cpu", "--run", "workers=0", "--run", "held_out=0.1", "--run", "tracker=none"]
-    settings = ["--set", "tokens.vocab_size=320", "--set", "budget.amount=2",
-                "--set", "stages=[{max_length=32, batch=4, micro_batch=4}]"]  # fmt: skip
-    assert main(["pretrain", "gpt2/tiny", str(place.folder / "text.jsonl"), "--out", str(other), *settings, *running]) == 0
+    run_command(
+        "pretrain", "gpt2/tiny", place.folder / "text.jsonl", "--out", other, "--set", "tokens.vocab_size=320", *DECODER
+    )
     code, line = refused(capsys, tuned, table, "--out", tmp_path / "out", "--fluency", other)
     assert code == 2
     assert "genus pretrain gpt2/mini TEXT --tokenizer MODEL --out FOLDER" in line

@@ -40,8 +40,8 @@ def scorer(tokenizer: Tokenizer) -> BertScorer:
     return BertScorer(learner, tokenizer, 64, references=tuple(documents()[:30]))
 
 
-def states(scorer: BertScorer, text: str) -> tuple[list[int], list[list[float]]]:
-    """Return ids and states of a text that is read alone, special tokens included."""
+def states(scorer: BertScorer, text: str) -> tuple[list[int], list[list[float]], list[bool]]:
+    """Return ids and states of a text that is read alone, and which tokens are those of the template."""
     vocabulary = scorer.tokenizer.vocabulary
     ids = np.array(scorer.tokenizer.encode([text], specials=False)[0], np.int64)
     sequence = Sequence(*vocabulary.frame(ids))
@@ -52,7 +52,7 @@ def states(scorer: BertScorer, text: str) -> tuple[list[int], list[list[float]]]
             found = network(batch)["tokens"]
         else:
             found = (network(batch, layers=True).layers or ())[scorer.layer]
-    return sequence.ids.tolist(), found.double().tolist()
+    return sequence.ids.tolist(), found.double().tolist(), sequence.fixed.tolist()
 
 
 def cosine(one: list[float], other: list[float]) -> float:
@@ -62,14 +62,13 @@ def cosine(one: list[float], other: list[float]) -> float:
 
 def recall(scorer: BertScorer, of: str, among: str) -> float:
     """Σ idf(x_i) max_j cos(x_i, y_j) / Σ idf(x_i), with the idf of the references, and none of special tokens."""
-    ids, x = states(scorer, of)
-    _, y = states(scorer, among)
+    ids, x, fixed = states(scorer, of)
+    _, y, _ = states(scorer, among)
     each = [set(one) for one in scorer.tokenizer.encode(list(scorer.references), specials=False)]
-    special = scorer.tokenizer.vocabulary.special
     weights = [
-        0.0 if special[token] else 1.0 if not each
+        0.0 if framing else 1.0 if not each
         else math.log((len(each) + 1) / (sum(token in one for one in each) + 1))
-        for token in ids
+        for token, framing in zip(ids, fixed, strict=True)
     ]  # fmt: skip
     best = [max(cosine(one, other) for other in y) for one in x]
     return sum(w * value for w, value in zip(weights, best, strict=True)) / sum(weights)
@@ -144,8 +143,8 @@ def test_scores_are_those_of_the_authors_package(scorer: BertScorer) -> None:
     for candidate, reference, found in zip(OTHERS, TEXTS, scorer(OTHERS, TEXTS), strict=True):
         sides = []
         for text in (reference, candidate):
-            ids, own = states(scorer, text)
-            weights = scorer.weights_V.double()[ids] * torch.from_numpy(~scorer.tokenizer.vocabulary.special[ids])
+            ids, own, fixed = states(scorer, text)
+            weights = scorer.weights_V.double()[ids] * ~torch.tensor(fixed)
             sides += [torch.tensor([own]), torch.ones(1, len(ids)), weights[None].clone()]
         precision, recalled, f1 = utils.greedy_cos_idf(*sides)
         assert (found.precision, found.recall, found.f1) == pytest.approx(

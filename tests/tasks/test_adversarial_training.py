@@ -102,8 +102,8 @@ def test_the_loss_is_the_mean_over_ascents_of_each_sequence(
         total, last = total + sum(each) / passes, last + each[-1]
         assert each[-1] > each[0], "it is perturbed against the model"
     (name,) = objective.losses
-    assert found[name].item() == pytest.approx(total, rel=1e-9)
-    assert found[f"{name}/adversarial"].item() == pytest.approx(last, rel=1e-9)
+    assert found[name].item() == pytest.approx(total, rel=1e-6)
+    assert found[f"{name}/adversarial"].item() == pytest.approx(last, rel=1e-6)
 
 
 def test_all_passes_are_learned_from(
@@ -158,11 +158,11 @@ def test_perturbations_begin_and_grow_by_sequence(
 def test_it_is_learned_and_published_as_a_plain_classifier(
     recipe: Recipe, start: Start, run: Run, write_rows: Callable[..., object], tmp_path: Path
 ) -> None:
-    for name, count, seed in (("train", 120, 1), ("validation", 32, 2)):
+    for name, count, seed in (("train", 240, 1), ("validation", 32, 2)):
         write_rows(tmp_path / f"{name}.jsonl", count, seed)
     report = finetune(
         start, Classification(), Files.find(tmp_path), tmp_path / "out", seeds=(0,), run=run,
-        augmentation=AdversarialTraining(),
+        augmentation=AdversarialTraining(step=0.02, start=0.05, bound=0.1),
     )  # fmt: skip
     assert report.trials[0].metrics["validation"]["accuracy"] > 0.9
     model = models.load(tmp_path / "out" / "model")

@@ -86,7 +86,8 @@ class GBDA(Attack):
 
     def groups(self, models: Models, examples: Sequence[Example]) -> list[list[Example]]:
         """Return as many neighbors together as fit the memory."""
-        size, found, held = models.target.model.tokenizer.vocabulary.size, list[list[Example]](), 0
+        size, held = models.target.model.tokenizer.vocabulary.size, 0
+        found: list[list[Example]] = []
         lengths = [len(ids) for ids in models.target.model.tokenizer.encode([one.text for one in examples])]
         for example, length in zip(examples, lengths, strict=True):
             own = self.batch * min(length, models.target.model.recipe.finetuning.max_length) * size

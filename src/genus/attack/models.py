@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
 
 
-
 @dataclass(frozen=True)
 class Models:
     """The models of an attack."""
@@ -93,9 +92,9 @@ class Models:
         return math.exp(min(-found.nats / found.tokens, LARGEST)) if found.tokens else None
 
     @contextmanager
-    def on(self, device: torch.device) -> Iterator[None]:
-        """Context manager: all models are on a device, and back where they were at the end."""
-        several = [self.target.model, self.fluency, self.masked]
+    def on(self, device: torch.device, *beside: LoadedModel) -> Iterator[None]:
+        """Context manager: all models, and others beside, are on a device, and back where they were at the end."""
+        several = [self.target.model, self.fluency, self.masked, *beside]
         learners = [model.learner for model in several if model is not None] + [self.encoder.learner]
         with ExitStack() as stack:
             for learner in {id(one): one for one in learners}.values():

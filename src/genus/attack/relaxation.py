@@ -72,9 +72,9 @@ class Relaxed:
     def reading(self, tokens_NV: Tensor) -> Iterator[None]:
         """Context manager: forward passes on the batch read π (S N, V), in evaluation mode and with gradients."""
         network = self.learner.network
-        with evaluating(self.learner), torch.enable_grad():
-            with relaxed_embeddings(network, self.batch, tokens_NV, self.places):
-                yield
+        relaxed = relaxed_embeddings(network, self.batch, tokens_NV, self.places)
+        with evaluating(self.learner), torch.enable_grad(), relaxed:
+            yield
 
 
 @dataclass(frozen=True)

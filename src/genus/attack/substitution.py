@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Word = tuple[int, int]
 """First character, and the one after the last."""
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+WORD = re.compile("[^\\W_]+(?:['\u2019][^\\W_]+)*")
 """Letters and digits, with apostrophes within."""
 
 

@@ -1,4 +1,4 @@
-"""Query-limited transfer: another classifier is asked about samples of the distribution that was found, until it errs."""
+"""Query-limited transfer: another classifier is asked about samples of a found distribution until it errs."""
 
 from __future__ import annotations
 

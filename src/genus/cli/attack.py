@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genus.cli.folders import model_folder, read_model
+from genus.cli.folders import read_model
 from genus.cli.options import AsJson, Folder, Out, Running, TaskSettings, chosen_run
 from genus.cli.output import Counter, columns, document
 from genus.cli.task import attack_of, chosen_task
@@ -32,7 +32,9 @@ def attack(
     model: Folder,
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table with labels.", show_default=False)],
     out: Out,
-    kind: Annotated[str, typer.Option("--attack", metavar="KIND", help="gbda (by gradients) or substitution.")] = "gbda",
+    kind: Annotated[
+        str, typer.Option("--attack", metavar="KIND", help="gbda (by gradients) or substitution.")
+    ] = "gbda",
     settings: Annotated[
         list[str],
         typer.Option(
@@ -89,7 +91,8 @@ def attack(
     moved = _transfer(target, transfer, transfer_samples, run)
     attacked = AttackedTable(models, chosen, rows, table, moved)
     notes += _without(chosen, models)
-    with RunFolder(out).lock(), models.on(device_of_run(run)):
+    beside = [] if moved is None else [moved.other.model]
+    with RunFolder(out).lock(), models.on(device_of_run(run), *beside):
         found = attacked.outcomes(out, limit, Counter("attacking", ""))
     several = {"encoder": encoder, "fluency": fluency, "masked": masked}
     folders = {name: str(folder) for name, folder in several.items() if folder is not None}

@@ -88,7 +88,8 @@ class AdversarialHead(LinearHead):
         """
         if not self.training:
             return super().forward(network, states, batch)
-        choice, delta = self.choice, dict[tuple[int, str], Tensor]()
+        choice = self.choice
+        delta: dict[tuple[int, str], Tensor] = {}
 
         def perturbed(module: nn.Module, stream: str, output: Tensor) -> Tensor:
             key = id(module), stream
