@@ -79,7 +79,7 @@ def test_every_member_reads_the_text_itself_at_one_hot_tokens(member: str) -> No
     tokens = one_hot(copies, model.tokenizer.vocabulary.size).requires_grad_()
     logits = relaxed.logits(tokens)
     expected = target.logits(texts * SAMPLES)
-    assert logits.detach().numpy() == pytest.approx(expected, abs=ROUNDING * max(1.0, np.abs(expected).max()))
+    assert logits.detach().numpy() == pytest.approx(expected, abs=ROUNDING * max(1.0, float(np.abs(expected).max())))
     (gradient,) = torch.autograd.grad(logits[:, 0].sum(), tokens)
     assert torch.isfinite(gradient).all()
     assert (gradient.abs().sum(-1) > 0).float().mean() > 0.5, "of most tokens; some attention reads a part of a text"

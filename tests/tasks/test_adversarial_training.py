@@ -158,11 +158,11 @@ def test_perturbations_begin_and_grow_by_sequence(
 def test_it_is_learned_and_published_as_a_plain_classifier(
     recipe: Recipe, start: Start, run: Run, write_rows: Callable[..., object], tmp_path: Path
 ) -> None:
-    for name, count, seed in (("train", 240, 1), ("validation", 32, 2)):
+    for name, count, seed in (("train", 480, 1), ("validation", 32, 2)):
         write_rows(tmp_path / f"{name}.jsonl", count, seed)
     report = finetune(
         start, Classification(), Files.find(tmp_path), tmp_path / "out", seeds=(0,), run=run,
-        augmentation=AdversarialTraining(step=0.02, start=0.05, bound=0.1),
+        augmentation=AdversarialTraining(step=0.002, start=0.005, bound=0.01),
     )  # fmt: skip
     assert report.trials[0].metrics["validation"]["accuracy"] > 0.9
     model = models.load(tmp_path / "out" / "model")
