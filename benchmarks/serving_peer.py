@@ -70,8 +70,8 @@ def of_onnxruntime(model: Path) -> Callable[[list[str]], NDArray[np.float32]]:
         example = reader(["a text", "another, longer text"], padding=True, return_tensors="pt")
         axes = {name: {0: "texts", 1: "tokens"} for name in (*names, "states")}
         torch.onnx.export(
-            States(network), tuple(example[name] for name in names), graph, input_names=[*names], output_names=["states"],
-            dynamic_axes=axes, dynamo=False,
+            States(network), tuple(example[name] for name in names), graph, input_names=[*names],
+            output_names=["states"], dynamic_axes=axes, dynamo=False,
         )  # fmt: skip
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = cores()
