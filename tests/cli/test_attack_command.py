@@ -121,7 +121,7 @@ def test_bad_input_is_told_in_one_line(
     code, line = refused(capsys, tuned, table, *out, "--attack", "gdba")
     assert (code, "Did you mean 'gbda'?" in line) == (2, True)
     code, line = refused(capsys, tuned, table, *out, "--limit", "0")
-    assert (code, "--limit: expected at least 1" in line) == (2, True)
+    assert (code, "--limit" in line) == (2, True)
     code, line = refused(capsys, tuned, table, *out, "--fluency", place.run)
     assert (code, "does not predict the next token" in line) == (2, True)
     pair = [*out, "--text", "text", "--text", "label"]

@@ -16,52 +16,57 @@ from genus.files import write_json, write_text
 if TYPE_CHECKING:
     from genus.attack import Attack
     from genus.attack.models import Models
-    from genus.attack.outcomes import Report
+    from genus.attack.outcomes import Outcome, Report
+    from genus.attack.table import AttackedTable
     from genus.attack.target import Target
     from genus.attack.transfer import Transfer
-    from genus.export.folder import LoadedModel
     from genus.tasks.dataset import LabeledRow
     from genus.train.run import Run
 
 JSON, TEXT, PAGE = "attack.json", "attack.md", "attack.html"
 """What the command writes, beside what it goes on from."""
-Other = Annotated[Path | None, typer.Option(metavar="MODEL", show_default=False)]
+Kind = Annotated[str, typer.Option("--attack", metavar="KIND", help="gbda (by gradients) or substitution.")]
+AttackSettings = Annotated[
+    list[str],
+    typer.Option(
+        "--attack-set", metavar="PATH=VALUE", help="Change one choice of it, such as iterations=50; repeatable."
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Attack the first N labeled rows.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Of all draws; as --attack-set seed=N.")]
+Fluency = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="MODEL", help="A causal language model; in gbda of the same vocabulary, and held to its likelihood."
+    ),
+]
+Encoder = Annotated[
+    Path | None,
+    typer.Option(metavar="MODEL", help="Says how similar texts are; by default --fluency's, or the classifier."),
+]
+Layer = Annotated[int, typer.Option(metavar="N", help="Of its states: 0 embeddings, -1 the last layer.")]
+Masked = Annotated[Path | None, typer.Option(metavar="MODEL", help="A masked language model, which proposes words.")]
+Other = Annotated[
+    Path | None,
+    typer.Option(metavar="MODEL", help="Another classifier, asked about samples of what was found until it errs."),
+]
+Samples = Annotated[int, typer.Option(min=1, metavar="N", help="Most samples of --transfer.")]
 
 
 def attack(
     model: Folder,
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table with labels.", show_default=False)],
     out: Out,
-    kind: Annotated[
-        str, typer.Option("--attack", metavar="KIND", help="gbda (by gradients) or substitution.")
-    ] = "gbda",
-    settings: Annotated[
-        list[str],
-        typer.Option(
-            "--attack-set", metavar="PATH=VALUE", help="Change one choice of it, such as iterations=50; repeatable."
-        ),
-    ] = [],
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Attack the first N labeled rows.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Of all draws; as --attack-set seed=N.")] = None,
-    fluency: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="MODEL", help="A causal language model; in gbda of the same vocabulary, and held to its likelihood."
-        ),
-    ] = None,
-    encoder: Annotated[
-        Path | None,
-        typer.Option(metavar="MODEL", help="Says how similar texts are; by default --fluency's, or the classifier."),
-    ] = None,
-    layer: Annotated[int, typer.Option(metavar="N", help="Of its states: 0 embeddings, -1 the last layer.")] = -1,
-    masked: Annotated[
-        Path | None, typer.Option(metavar="MODEL", help="A masked language model, which proposes words.")
-    ] = None,
-    transfer: Annotated[
-        Path | None,
-        typer.Option(metavar="MODEL", help="Another classifier, asked about samples of what was found until it errs."),
-    ] = None,
-    transfer_samples: Annotated[int, typer.Option(min=1, metavar="N", help="Most samples of --transfer.")] = 1000,
+    kind: Kind = "gbda",
+    settings: AttackSettings = [],
+    limit: Limit = None,
+    seed: Seed = None,
+    fluency: Fluency = None,
+    encoder: Encoder = None,
+    layer: Layer = -1,
+    masked: Masked = None,
+    transfer: Other = None,
+    transfer_samples: Samples = 1000,
     text: Texts = [],
     label: Label = None,
     task: TaskName = None,
@@ -75,31 +80,26 @@ def attack(
     seconds, by class, with examples: as attack.json, attack.md and attack.html in FOLDER. The same command goes on
     where it was stopped.
     """
-    from genus.attack.outcomes import Report
     from genus.attack.table import AttackedTable
     from genus.attack.target import Target
     from genus.run_folder import RunFolder
     from genus.train.world import device_of_run
 
-    _check(out, limit)
+    check_folder(out)
     run, chosen = chosen_run(running, precision="float32"), attack_of(kind, settings, seed)
     source = read_model(model)
     own = chosen_task(source, task, text, label, [], None, [], task_settings)
     target = Target.of(source, own, str(model), run.precision)
     rows, notes = _rows(target, table)
-    models = _models(target, rows, chosen, encoder, fluency, masked, layer)
-    moved = _transfer(target, transfer, transfer_samples, run)
-    attacked = AttackedTable(models, chosen, rows, table, moved)
-    notes += _without(chosen, models)
+    several = {"encoder": encoder, "fluency": fluency, "masked": masked}
+    models, moved = _models(target, rows, chosen, several, layer), _transfer(target, transfer, transfer_samples, run)
+    notes += _without(models)
     beside = [] if moved is None else [moved.other.model]
     with RunFolder(out).lock(), models.on(device_of_run(run), *beside):
+        attacked = AttackedTable(models, chosen, rows, table, moved)
         found = attacked.outcomes(out, limit, Counter("attacking", ""))
-    several = {"encoder": encoder, "fluency": fluency, "masked": masked}
-    folders = {name: str(folder) for name, folder in several.items() if folder is not None}
-    report = Report(
-        model=str(model), table=str(table), attack=chosen.written(), models=folders, notes=notes, outcomes=found,
-        classes=target.classes, transfer=None if transfer is None else str(transfer),
-    )  # fmt: skip
+    folders = {name: str(folder) for name, folder in {**several, "transfer": transfer}.items() if folder is not None}
+    report = _report(str(model), attacked, found, notes, folders)
     _write(out, report)
     if as_json:
         document(report.to_json())
@@ -107,17 +107,28 @@ def attack(
         _print(report, out)
 
 
-def _check(out: Path, limit: int | None) -> None:
-    """Refuse a path that is no folder, and to attack nothing.
+def check_folder(out: Path) -> None:
+    """Refuse a path that is no folder.
 
     Raises:
-        UsageError: it is such.
+        UsageError: a part of it is a file.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit: expected at least 1, got {limit}")
     for part in (out, *out.parents):
         if part.exists() and not part.is_dir():
             raise UsageError(f"{out}: {part} is a file, not a folder; take another folder")
+
+
+def _report(
+    model: str, attacked: "AttackedTable", found: list["Outcome"], notes: list[str], folders: dict[str, str]
+) -> "Report":
+    """Return the report on what was found."""
+    from genus.attack.outcomes import Report
+
+    other = folders.pop("transfer", None)
+    return Report(
+        model=model, table=str(attacked.path), attack=attacked.attack.written(), models=folders, notes=notes,
+        outcomes=found, classes=attacked.models.target.classes, transfer=other,
+    )  # fmt: skip
 
 
 def _rows(target: "Target", path: Path) -> tuple[list["LabeledRow"], list[str]]:
@@ -145,25 +156,15 @@ def _rows(target: "Target", path: Path) -> tuple[list["LabeledRow"], list[str]]:
 
 
 def _models(
-    target: "Target",
-    rows: list["LabeledRow"],
-    chosen: "Attack",
-    encoder: Path | None,
-    fluency: Path | None,
-    masked: Path | None,
-    layer: int,
+    target: "Target", rows: list["LabeledRow"], chosen: "Attack", folders: dict[str, Path | None], layer: int
 ) -> "Models":
     """Return the models of the attack; idf weights are counted over the table's texts that may change."""
     from genus.attack.models import Models
 
-    read: dict[Path, LoadedModel] = {}
-    for folder in (encoder, fluency, masked):
-        if folder is not None and folder not in read:
-            read[folder] = read_model(folder)
-    several = (None if folder is None else read[folder] for folder in (encoder, fluency, masked))
-    first, second, third = several
+    read = {folder: read_model(folder) for folder in {*folders.values()} if folder is not None}
+    several = {name: None if folder is None else read[folder] for name, folder in folders.items()}
     references = [row.texts[chosen.of_pair(len(row.texts))] for row in rows]
-    models = Models.of(target, references, encoder=first, fluency=second, masked=third, layer=layer)
+    models = Models.of(target, references, **several, layer=layer)
     chosen.check(models)
     return models
 
@@ -184,7 +185,7 @@ def _transfer(target: "Target", folder: Path | None, samples: int, run: "Run") -
     return found
 
 
-def _without(chosen: "Attack", models: "Models") -> list[str]:
+def _without(models: "Models") -> list[str]:
     """Return what is not held to, as a model for it is missing, which is said."""
     if models.fluency is not None:
         return []
