@@ -6,6 +6,7 @@ Legend: S samples, E texts of a group, N tokens that may change in all of them, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,8 +106,8 @@ class GBDA(Attack):
         found = {}
         if able:
             theta_NV = Search.of(self, models, able).found(progress)
-            for text, own in zip(able, theta_NV.split(np.diff(Copies(able, 1).starts).tolist()), strict=True):
-                distribution = Distribution(text, own.cpu().softmax(-1), self.seed)
+            for text, (first, last) in zip(able, pairwise(Copies(able, 1).starts), strict=True):
+                distribution = Distribution(text, theta_NV[first:last].cpu().softmax(-1), self.seed)
                 found[text.example.number] = self._drawn(models, distribution)
         return [found.get(one.number) or Attempt.unchanged(one) for one in examples]
 

@@ -49,7 +49,8 @@ class Copies:
     @property
     def starts(self) -> list[int]:
         """The first row of Θ of each text, and after the last one the number N of all."""
-        return np.cumsum([0, *(int(text.movable.sum()) for text in self.texts)]).tolist()
+        found: list[int] = np.cumsum([0, *(int(text.movable.sum()) for text in self.texts)]).tolist()
+        return found
 
     def rows(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Yield for each copy the index of its text, and (tokens,) the row of π of each of its tokens, -1 for none."""
@@ -135,10 +136,10 @@ class RelaxedEncoder:
         places = {"tokens": placed(numbered, batch.tokens.row_length, device)}
         with torch.no_grad(), evaluating(encoder.learner):
             plain = encoder.batch(sequences)
-            states = encoder.states(plain).split(plain.tokens.row_length)
+            states_TH = encoder.states(plain)
         originals = [
-            (encoder.weights(one).to(device), state[: len(one.ids)])
-            for one, state in zip(sequences, states, strict=True)
+            (encoder.weights(one).to(device), states_TH[row * plain.tokens.row_length :][: len(one.ids)])
+            for row, one in enumerate(sequences)
         ]
         return cls(Relaxed(encoder.learner, batch, places), encoder, originals, copies)
 
@@ -147,7 +148,7 @@ class RelaxedEncoder:
         with self.relaxed.reading(tokens_NV):
             states_TH = self.encoder.states(self.relaxed.batch)
         number = len(self.copies.texts)
-        states_SELH = states_TH.unflatten(0, (self.copies.samples, number, self.relaxed.batch.tokens.row_length))
+        states_SELH = states_TH.view(self.copies.samples, number, self.relaxed.batch.tokens.row_length, -1)
         each = [
             greedy_recall(original, states_SELH[:, place, : len(original)], weights)
             for place, (weights, original) in enumerate(self.originals)
@@ -200,9 +201,9 @@ class RelaxedLanguageModel:
         device = device_of(learner)
         batch = replace(batch, heads=frozenset({predictor.name})).to(device)
         places = {"tokens": placed(numbered, length, device)}
-        label, row, owner = (torch.from_numpy(np.concatenate(one)).to(device) for one in (labels, rows, owners))
+        label_M, row_M, copy_M = (torch.from_numpy(np.concatenate(one)).to(device) for one in (labels, rows, owners))
         count = torch.tensor(counts, dtype=torch.float32, device=device)
-        return cls(Relaxed(learner, batch, places), predictor.name, label, row, owner, count)
+        return cls(Relaxed(learner, batch, places), predictor.name, label_M, row_M, copy_M, count)
 
     def nll(self, tokens_NV: Tensor) -> Tensor:
         """Return the negative log-likelihood (R,) in nats per token of each copy that has these tokens (S N, V)."""

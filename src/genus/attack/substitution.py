@@ -130,7 +130,8 @@ class GreedySearch:
         told = without.argmax(-1)
         flips = np.where(told != label, without.max(-1) - self.before_C[told], 0.0)
         importance = self.before_C[label] - without[:, label] + flips
-        return np.argsort(-importance, kind="stable").tolist()
+        order: list[int] = np.argsort(-importance, kind="stable").tolist()
+        return order
 
     def replaced(self, word: Word, proposed: Sequence[str], choice: Substitution) -> tuple[bool, bool]:
         """Replace a word of the original text, if that helps; return whether the classifier errs, and whether it did.

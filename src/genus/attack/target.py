@@ -85,4 +85,5 @@ class Target:
 
     def told(self, texts: Sequence[tuple[str, ...]]) -> NDArray[np.int64]:
         """Return the index (N,) of the class that is told of each text or pair."""
-        return self.logits(texts).argmax(-1)
+        told: NDArray[np.int64] = self.logits(texts).argmax(-1)
+        return told
