@@ -76,6 +76,8 @@ def parsed() -> argparse.Namespace:
     made.add_argument("--quick", action="store_true", help="attack 20 rows")
     made.add_argument("--labeled", type=int, default=14_918, help="rows to fine-tune on, at most")
     made.add_argument("--epochs", type=float, default=3, help="of fine-tuning")
+    made.add_argument("--lr", type=float, default=1e-3, help="of fine-tuning")
+    made.add_argument("--length", type=int, default=64, help="tokens of a text that the classifiers read")
     made.add_argument("--iterations", type=int, default=100, help="of GBDA")
     made.add_argument("--transfer-samples", type=int, default=1000, help="of a text, at most")
     made.add_argument("--out", type=Path, default=Path("runs") / "attack", help="where runs go")
@@ -98,10 +100,10 @@ def write_texts(options: argparse.Namespace) -> None:
         for name in ("train_subset.jsonl.gz", "test.jsonl.gz")
     )
     write_text(options.out / "text" / "news.jsonl", "".join(train))
-    held = 500
+    held = 500  # rows, and as many in test as idf weights are counted over
     write_text(folder / "train.jsonl", "".join(train[:-held][: options.labeled]))
     write_text(folder / "validation.jsonl", "".join(train[-held:]))
-    write_text(folder / "test.jsonl", "".join(test))
+    write_text(folder / "test.jsonl", "".join(test[:held]))
 
 
 def recipes(options: argparse.Namespace) -> tuple[Recipe, Recipe]:
@@ -134,6 +136,8 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
     choice = AdversarialTraining()
     for name, start, augmentation in ((PLAIN, "masked", None), (DECODER, "causal", None), (ROBUST, "masked", choice)):
         recipe = masked if start == "masked" else causal
+        tuned = {"max_length": options.length, "optimizer": {"lr": options.lr, "bias_correction": True}}
+        recipe = recipe.overlay({"finetuning": tuned})
         work = Tuning(out / start / "model", tables, out / name, recipe.finetuning, augmentation)
         told = [masked.written(), causal.written(), recipe.finetuning.to_json(), options.labeled,
                 None if augmentation is None else augmentation.written()]  # fmt: skip
