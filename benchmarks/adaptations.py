@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptations_figure import Point, figure
 from adaptations_runs import Memory
-from jobs import Job
+from genus.jobs import Job
 from minilm import MODEL, Rows, add_rows, groups, named, parser, prepare, run, settled, study
 from minilm_runs import Learning, settings
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from deduplication_runs import MEMORIZED, TOP_K, Corpora, Trained
-from family import FAILED, carried_out, take_over
+from family_plan import FAILED, carried_out, take_over
 from family_runs import Words
-from jobs import Job
+from genus.jobs import Job
 
 from genus import catalog
 from genus.evaluate.interval import interval

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from finetune_runs import Tuned
-from jobs import Job
+from genus.jobs import Job
 from minilm import Rows, add_rows, groups, named, parser, prepare, run, settled, study
 from minilm_runs import Learning
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from few_labels_runs import few_updates, write_tables
-from jobs import Job
+from genus.jobs import Job
 from minilm import Rows, groups, named, parser, run, settled, study
 from minilm_runs import Learning
 

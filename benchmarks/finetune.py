@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from finetune_runs import Contender, Tuned, Tuning
-from jobs import Job
+from genus.jobs import Job
 from minilm import MODEL, Rows, add_rows, groups, named, parser, prepare, run, settled, study
 
 from genus.evaluate.interval import interval

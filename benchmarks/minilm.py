@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from family import FAILED, carried_out, take_over
+from family_plan import FAILED, carried_out, take_over
 from family_data import drawn
 from minilm_runs import Precision
 

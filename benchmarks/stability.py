@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from jobs import Job
+from genus.jobs import Job
 from minilm import MODEL, Rows, add_rows, groups, named, parser, prepare, run, settled, study
 from minilm_runs import Learning, settings
 from torch import nn

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family import FAILED, SAMPLE, carried_out, take_over
+from family_plan import FAILED, SAMPLE, carried_out, take_over
 from family_data import write_corpus
 from family_runs import Words
-from jobs import Job
+from genus.jobs import Job
 from text_to_text_runs import Written, write_tables
 
 from genus import catalog

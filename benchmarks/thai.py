@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from family import FAILED, SEEDS, Settings, carried_out, parser, settled, take_over, training, words_of
+from family_plan import FAILED, SEEDS, Settings, carried_out, parser, settled, take_over, training, words_of
 from family_data import write_corpus
 from family_runs import FIRST, Training
 

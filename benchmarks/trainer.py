@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family import FAILED, carried_out, words_of
+from family_plan import FAILED, carried_out, words_of
 from family_data import drawn, write_corpus
-from jobs import Job
+from genus.jobs import Job
 from small_models import split, text
 from trainer_runs import SEEDS, Pretraining, Trained, Tuning
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from family import FAILED, carried_out
-from jobs import Job
+from family_plan import FAILED, carried_out
+from genus.jobs import Job
 from translation_runs import SEARCH, Trained, Training, Translation, Words
 
 from genus import catalog

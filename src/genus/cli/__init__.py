@@ -13,6 +13,7 @@ from genus.cli import (
     analyze,
     clean,
     code,
+    compare,
     compress,
     data,
     doctor,
@@ -62,6 +63,7 @@ app.command("table")(rows.table)
 app.add_typer(tokenizer, name="tokenizer")
 tokenizer.command("train")(data.train_tokenizer)
 app.command("plan")(plan.plan)
+app.command("compare")(compare.compare)
 app.add_typer(scale.app, name="scale")
 app.add_typer(mup.app, name="mup")
 app.command("clean")(clean.clean)
