@@ -23,11 +23,11 @@ import torch
 from deduplication_runs import MEMORIZED, TOP_K, Corpora, Trained
 from family_plan import FAILED, carried_out, take_over
 from family_runs import Words
-from genus.jobs import Job
 
 from genus import catalog
 from genus.evaluate.interval import interval
 from genus.files import write_json
+from genus.jobs import Job
 from genus.processes import cores
 from genus.recipe import Budget
 from genus.train.provenance import surroundings

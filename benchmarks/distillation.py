@@ -19,8 +19,8 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family_plan import FAILED, RANDOM, REFERENCE, SEEDS, carried_out, members, parser, plan, prepare, settled
 from family_data import TASKS
+from family_plan import FAILED, RANDOM, REFERENCE, SEEDS, carried_out, members, parser, plan, prepare, settled
 from family_runs import Training
 
 from genus import pipeline

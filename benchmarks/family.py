@@ -56,9 +56,9 @@ def comparison(options: argparse.Namespace) -> Comparison:
     budget = Budget(amount=options.tokens, unit="tokens")
     if options.flops:
         budget = Budget(amount=options.tokens * flops_per_token(settled(rows[REFERENCE], 0)), unit="flops")
-    run = replace(Run(**RUN), device="cpu", compile=options.compile)
+    run, folder = replace(Run(**RUN), device="cpu", compile=options.compile), options.out / budget.unit
     return Comparison(
-        entries, budget, SEEDS, measurements(options), (str(options.text),), options.out / budget.unit, run, options.jobs
+        entries, budget, SEEDS, measurements(options), (str(options.text),), folder, run, options.jobs
     )
 
 

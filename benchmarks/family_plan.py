@@ -1,7 +1,7 @@
 """Plans of pretrainings and fine-tunings from each: what studies of members have in common.
 
 A study takes options, texts and tables from here, makes jobs of them and carries these out; what is finished is not
-done again. `family.py` made its published results so, which `family_table.py` reads; it is made by `genus compare`'s room now.
+done again. `family.py` made its published results so (`family_table.py`); now it uses the room of `genus compare`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 from contenders import without_dropout
 from family_data import BLIMP, PAIRS, TASKS, constant, write_corpus, write_pairs, write_tables
 from family_runs import Training, Words, read
-from genus.jobs import Job, carry_out
 
 from genus import catalog
 from genus.cost import stage_cost
+from genus.jobs import Job, carry_out
 from genus.objectives.pretraining.distillation import Distillation
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear

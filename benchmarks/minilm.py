@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from family_plan import FAILED, carried_out, take_over
 from family_data import drawn
+from family_plan import FAILED, carried_out, take_over
 from minilm_runs import Precision
 
 from genus.errors import GenusError

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from family_plan import FAILED, SEEDS, Settings, carried_out, parser, settled, take_over, training, words_of
 from family_data import write_corpus
+from family_plan import FAILED, SEEDS, Settings, carried_out, parser, settled, take_over, training, words_of
 from family_runs import FIRST, Training
 
 from genus import catalog

@@ -23,12 +23,12 @@ from typing import Any, get_args
 
 import torch
 from family_plan import FAILED, carried_out
-from genus.jobs import Job
 from translation_runs import SEARCH, Trained, Training, Translation, Words
 
 from genus import catalog
 from genus.errors import GenusError
 from genus.files import write_json
+from genus.jobs import Job
 from genus.recipe import Budget, Recipe
 from genus.stages import Stage
 from genus.train.provenance import surroundings

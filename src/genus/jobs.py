@@ -134,8 +134,13 @@ def carry_out(
     Raises:
         KeyboardInterrupt: passed on when every process has saved what it had reached.
     """
-    if not processes:
-        return _in_turn(jobs, ended)
+    return _side_by_side(jobs, processes, threads, ended) if processes else _in_turn(jobs, ended)
+
+
+def _side_by_side(
+    jobs: Sequence[Job], processes: int, threads: int, ended: Callable[[], object] | None
+) -> dict[str, str]:
+    """Do in other processes what is not done, several at a time."""
     open_jobs = {job.name: job for job in jobs if job.done() is None}
     say(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs are finished already")
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the libraries of a new process, as is how threads wait:

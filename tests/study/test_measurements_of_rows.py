@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from genus import catalog, pipeline
 from genus.cli.compare import measurement_of, pieces
 from genus.errors import GenusError, UsageError
-from genus.run_folder import RunFolder
 from genus.preparation import tokenizer_for
+from genus.run_folder import RunFolder
 from genus.study.corpus import cut, passages, study_text
 from genus.study.measurements import Subject
 from genus.study.measurements.likelihood import HeldOutBits, MinimalPairs
@@ -28,6 +27,8 @@ from genus.train.run import Run
 from small import documents, shrunk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.tokens.tokenizer import Tokenizer
 
 RUN = Run(device="cpu", precision="float32", workers=0, tracker="none", evaluate_batches=2)
@@ -69,7 +70,8 @@ def table(folder: Path, rows: int = 60) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("row", "like"), [("gpt2/tiny", "likelihood"), ("bert/tiny", "pseudo-likelihood"), ("xlnet/tiny", "pseudo-likelihood")]
+    ("row", "like"),
+    [("gpt2/tiny", "likelihood"), ("bert/tiny", "pseudo-likelihood"), ("xlnet/tiny", "pseudo-likelihood")],
 )
 def test_bits_of_a_model_that_knows_nothing_are_those_of_its_vocabulary(
     row: str, like: str, text: Path, tmp_path: Path

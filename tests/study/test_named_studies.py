@@ -31,7 +31,8 @@ def test_every_row_resolves_fits_its_budget_and_can_be_built(name: str) -> None:
     study = named.load(name)
     rows = _named_rows(study)
     assert len(rows) >= 2
-    assert len({row.recipe.overrides({"name": "x"}).hash() for row in rows}) == len(rows), "two rows are one"
+    changed = [row for row in rows if "as it is" not in row.note]
+    assert len({row.recipe.hash() for row in changed}) == len(changed), "two rows are one"
     for row in at_budget(rows, budget_of(study.budget)):
         assert row.recipe.budget.amount == budget_of(study.budget).amount
         with torch.device("meta"):

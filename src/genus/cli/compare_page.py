@@ -92,9 +92,11 @@ def _curves(found: Results) -> Iterator[tuple[str, str]]:
     body = "".join(curves(name, rows[:MOST_CURVES]) for name, rows in losses.items())
     if body:
         share = found.about["plateau"]
-        note = f"A run has left the plateau from the evaluation on from which its loss stays under {share:.0%} of the " \
-               "entropy of single tokens in the text (the dashed line): at that level a model knows how often each " \
-               "token occurs, and little else. Losses of different vocabularies or objectives cannot be compared."  # fmt: skip
+        note = (
+            f"A run has left the plateau from the evaluation on from which its loss stays under {share:.0%} of the "
+            "entropy of single tokens in the text (the dashed line): at that level a model knows how often each token "
+            "occurs, and little else. Losses of different vocabularies or objectives cannot be compared."
+        )
         yield "Loss curves", f'{body}<p class="note">{escaped(note)}</p>'
 
 

@@ -127,7 +127,7 @@ def agreements(found: Results) -> Table | None:
         [one.measurement, one.column, str(one.rows), f"{one.rho.mean:+.2f} [{one.rho.low:+.2f}, {one.rho.high:+.2f}]"]
         for one in found.agreements
     ]
-    return Table(["measured here", "the paper's column", "rows", "Spearman's ρ [95 %]"], rows) if rows else None
+    return Table(["measured here", "the paper's column", "rows", "Spearman [95 %]"], rows) if rows else None
 
 
 def sections(found: Results) -> Iterator[tuple[str, list[Table | str]]]:
@@ -144,7 +144,7 @@ def sections(found: Results) -> Iterator[tuple[str, list[Table | str]]]:
         study = found.about["study"]
         told: list[Table | str] = [f"{study['citation']} {study['asks']} Figures read in: {study['read']}.", table]
         if (agreed := agreements(found)) is not None:
-            told += [agreed, "The intervals are the bootstrap's over rows. Signs are such that +1 is the paper's order."]
+            told += [agreed, "Intervals are the bootstrap's over rows. Signs are such that +1 is the paper's order."]
         told += [f"Not here: {name}: {why}." for name, why in study["absent"].items()]
         yield "The paper's figures", told
     yield "Rows", [facts(found), *([table] if (table := rates(found)) is not None else [])]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genus import pipeline
@@ -15,7 +14,6 @@ from genus.export.folder import load_tokenizer
 from genus.files import read_json
 from genus.jobs import Job, carry_out
 from genus.processes import cores
-from genus.recipe import Budget
 from genus.study.corpus import StudyText, study_text
 from genus.study.entries import Entry, at_budget, teacher_of, with_rate
 from genus.study.runs import RowJob, TokensJob, every
@@ -26,8 +24,10 @@ from genus.train.timing import seconds_a_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from genus.part import Json
+    from genus.recipe import Budget
     from genus.study.measurements import Measurement
     from genus.train.data import TrainStage
 
@@ -81,8 +81,8 @@ class Comparison:
 
     @property
     def threads(self) -> int:
-        """Of each process."""
-        return max(1, cores() // self.jobs)
+        """Of each process: as the run settings say, else its share of the cores."""
+        return self.run.threads or max(1, cores() // self.jobs)
 
     def share_of(self, budget: Budget) -> Budget:
         """Return the budget of a learning rate that is tried."""
@@ -141,8 +141,9 @@ class Study:
         return None if self.asked.tokenizer is None else load_tokenizer(self.asked.tokenizer).hash()
 
     def _tokens(self, entry: Entry) -> Path:
+        """Return the folder of a row's tokenizer and store: another text has another."""
         name = entry.recipe.tokens.hash() if self.asked.tokenizer is None else f"given-{self._given}"
-        return self.asked.folder / "tokens" / name
+        return self.asked.folder / "tokens" / f"{name}-{self.text.digest}"
 
     def row_jobs(self) -> list[Job]:
         """Return the jobs of all rows, the first seed of all rows first, pretrained and from random weights."""
@@ -211,14 +212,12 @@ class Study:
         """Time a few steps of each row that has something to do."""
         for entry in self.entries:
             if any(job.done() is None for job in jobs if job.name.startswith(f"{entry.name} ")):
-                self.steps[entry.name] = self._timed(entry.recipe)
+                self.steps[entry.name] = self._timed(entry)
 
-    def _timed(self, recipe: Any) -> float:
-        """Return the seconds of a training step of a recipe's first stage, on the text, with random weights."""
-        folder = self.asked.folder / "tokens"
-        folder = folder / recipe.tokens.hash() if self.asked.tokenizer is None else folder / f"given-{self._given}"
+    def _timed(self, entry: Entry) -> float:
+        """Return the seconds of a training step of a row's first stage, on the text, with random weights."""
+        folder, recipe = self._tokens(entry), entry.recipe.exported
         tokenizer = Tokenizer.load(folder / "tokenizer")
-        recipe = replace(recipe, objectives=recipe.exported.objectives)
         recipe, _ = pipeline.new_learner(recipe, tokenizer)
         stage: TrainStage = pipeline.stages(recipe, Store.open(folder / "store"), tokenizer)[0]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,9 +84,8 @@ def _write(files: Sequence[Source], train: Path, held_out: Path) -> tuple[str, i
         if not documents:
             raise GenusError(f"the text is empty: there is nothing in {', '.join(map(str, files[:3]))}")
         if not sizes["held out"]:
-            raise GenusError(f"{files[0]}: is one document, of which none can be held out for all rows alike; put blank "
+            raise GenusError(f"{files[0]}: is one document, and none can be held out for all rows alike; put blank "
                              "lines between documents")  # fmt: skip
-    shutil.rmtree(train.with_name("tokens"), ignore_errors=True)
     return hashed.hexdigest()[:16], sizes["train"]
 
 

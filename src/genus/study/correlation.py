@@ -1,4 +1,4 @@
-"""Rank correlation of a comparison with a paper's table: Spearman's ρ with a bootstrap interval over rows."""
+"""Rank correlation of a comparison with a paper's table: Spearman's, with a bootstrap interval over rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Agreement:
 def agreement(
     ours: Sequence[float], theirs: Sequence[float], column: str, measurement: str, *, same_direction: bool
 ) -> Agreement | None:
-    """Return Spearman's ρ of two columns over the same rows; None of fewer than four, or where one does not vary.
+    """Return Spearman's correlation of two columns of rows; None of fewer than four, or where one does not vary.
 
     The interval is the percentile bootstrap's over rows (Efron and Tibshirani 1993, section 13.3): rows are resampled,
     and a resample of one row alone counts as 0. It is wide for few rows, as it should be.

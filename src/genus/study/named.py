@@ -88,7 +88,8 @@ def load(name: str) -> NamedStudy:
 def _read(name: str, table: Mapping[str, Any]) -> NamedStudy:
     if unknown := table.keys() - KEYS:
         raise ValueError(f"there is no {min(unknown)!r}.{near(min(unknown), sorted(KEYS))}")
-    columns = {column: {"larger": True, "smaller": False}[better] for column, better in table.get("columns", {}).items()}
+    better = {"larger": True, "smaller": False}
+    columns = {column: better[said] for column, said in table.get("columns", {}).items()}
     own = [_row(row, columns, table.get("recipe")) for row in table["rows"]]
     rows = tuple(row for row in own if row is not None)
     return NamedStudy(

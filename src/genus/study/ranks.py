@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 POWER = 0.8
 """Probability with which a difference is shown that is as large as the power statement says."""
-CELLS = 4000
-"""Places of the numerical integral over the distribution of the standard deviation."""
-WIDEST = 40.0
-"""Standard deviations up to which a noncentrality is looked for."""
+PLACES = 1500
+"""Of the numerical integral over the distribution of the standard deviation."""
+LEAST, WIDEST = 1e-9, 12.0
+"""Where the integral begins, as a share of 1 / t, and how many standard deviations over the mean it ends."""
 
 Scores = dict[int, float]
 """By seed."""
@@ -116,16 +116,15 @@ def detectable(deviations: Sequence[float], seeds: int, pairs: int = 1, power: f
 def power_of(noncentrality: float, freedom: int, confidence: float) -> float:
     """Return P(|T'| > t) of the noncentral t distribution, t Student's two-sided quantile of that confidence.
 
-    T' = (Z + ncp) / U with U² = χ²_ν / ν, integrated over U by the midpoint rule on its quantiles' range:
-    P = ∫ f(u) [Φ(ncp - t u) + Φ(-ncp - t u)] du.
+    T' = (Z + ncp) / U with U² = χ² / freedom, so that P = ∫ f(u) [Φ(ncp - t u) + Φ(-ncp - t u)] du, by the
+    trapezoidal rule over log u: with few degrees of freedom what matters lies near u = 1 / t, which may be very small.
     """
     t = t_quantile(confidence, freedom)
-    top = 1 + WIDEST / math.sqrt(2 * freedom)
-    u = (np.arange(CELLS) + 0.5) * top / CELLS
-    log_norm = math.log(2) + freedom / 2 * math.log(freedom / 2) - math.lgamma(freedom / 2)
-    density = np.exp(log_norm + (freedom - 1) * np.log(u) - freedom * u**2 / 2)
+    s = np.linspace(math.log(LEAST / t), math.log(1 + WIDEST / math.sqrt(2 * freedom)), PLACES)
+    u = np.exp(s)
+    mass = np.exp(freedom * s - freedom * u**2 / 2)  # f(u) u, but for a factor
     beyond = _normal(noncentrality - t * u) + _normal(-noncentrality - t * u)
-    return float((density * beyond).sum() / density.sum())
+    return float((mass * beyond).sum() / mass.sum())
 
 
 def _normal(z: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -86,7 +86,7 @@ class RowJob:
         scores = {}
         for one in self.measurements:
             choices = {**self.choices, "measurement": one.written(), "contents": self.contents[one.name]}
-            scores[one.name] = self._kept(slug(one.name), choices, lambda one=one: self._measure(one))  # type: ignore[misc]
+            scores[one.name] = self._kept(slug(one.name), choices, lambda one=one: self._measure(one))
         return {"training": training, "scores": scores, "surroundings": surroundings(torch.device("cpu"))}
 
     def _kept(self, name: str, choices: Json, made: Any) -> dict[str, Any]:

@@ -160,7 +160,7 @@ class FullFineTuning(Measurement):
 
 
 class FewShot(FullFineTuning):
-    """Fine-tuning on few labels: so many rows of each class, drawn by the seed, the same for all rows of a comparison."""
+    """Fine-tuning on few labels: so many rows of each class, drawn by the seed, the same ones for all rows."""
 
     unit: ClassVar[str] = "score"
 
