@@ -237,7 +237,7 @@ def measurement_of(text: str) -> "Measurement":
     try:
         changes = nested({path.strip(): value.strip() for path, value in values.items()})
         table = merged(Measurement, {"kind": kinds[name].__name__, **old}, changes)
-        return read(Measurement, table)
+        return read(Measurement, table)  # type: ignore[type-abstract]  # a slot is abstract
     except UsageError as error:
         raise UsageError(f"--measure {text}: {error}") from None
 
@@ -297,6 +297,7 @@ def _list_studies(as_json: bool) -> None:
     from genus.study.entries import budget_of
 
     found = []
+    lines = []
     for name in named.names():
         study = named.load(name)
         budget = budget_of(study.budget)
@@ -305,12 +306,10 @@ def _list_studies(as_json: bool) -> None:
         flops = 3 * (len(rows) * budget.amount if budget.unit == "flops" else sum(each) * budget.amount)
         told = {"name": name, "rows": len(rows), "budget": study.budget, "flops": flops}
         found.append({**told, "title": study.title, "citation": study.citation})
+        lines.append([name, str(len(rows)), study.budget, scaled(flops, "FLOP"), study.citation])
     if as_json:
         document(found)
         return
-    lines = [
-        [one["name"], str(one["rows"]), one["budget"], scaled(one["flops"], "FLOP"), one["citation"]] for one in found
-    ]
     print(columns(["study", "rows", "usual budget", "3 seeds", "paper"], lines))
 
 

@@ -24,10 +24,11 @@ from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
+    from genus.objectives import Prediction
     from genus.part import Json
     from genus.study.measurements import Subject
 
-LIKELIHOODS = {"following": "likelihood", "masked": "pseudo-likelihood", "permuted": "pseudo-likelihood"}
+LIKELIHOODS: dict[Prediction, str] = {"following": "likelihood", "masked": "pseudo-likelihood", "permuted": "pseudo-likelihood"}
 """What a head's predictions give of a whole text: the chain rule, or each token given all others."""
 BYTES_PER_TOKEN = 4.0
 """Of English in subwords, about; for the time that is told only."""
@@ -62,7 +63,7 @@ class HeldOutBits(Measurement):
         model.learner.to(device_of_run(subject.run))
         texts = passages(subject.held_out, self.passages, self.characters)
         found = log_likelihoods(model.learner, model.tokenizer, texts, model.recipe.model.max_length)
-        way = LIKELIHOODS[str(find_predictor(model.learner).head.predicts)]
+        way = LIKELIHOODS[find_predictor(model.learner).head.predicts or "following"]
         bits = -sum(one.nats for one in found) / math.log(2)
         return Score(bits / sum(one.bytes for one in found), way, {"passages": len(texts), "bits": bits})
 
