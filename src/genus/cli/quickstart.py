@@ -41,14 +41,6 @@ SENTENCES = {
     "These options can also be given on the command [MASK].": {"line"},
     "The old name is kept for backward [MASK].": {"compatibility"},
     "The data is first written to a temporary [MASK].": {"file", "directory", "folder", "buffer"},
-    "The script is installed as a console entry [MASK].": {"point", "points"},
-    "The pattern is compiled as a regular [MASK].": {"expression"},
-    "There is also a slower version in pure [MASK].": {"python"},
-    "The result is never larger than this upper [MASK].": {"bound", "limit"},
-    "The relative name is first turned into an absolute [MASK].": {"path", "name", "url"},
-    "Every counter begins at its initial [MASK].": {"value", "state"},
-    "The method returns a shallow [MASK] of the mapping.": {"copy"},
-    "The names are given as a comma separated [MASK].": {"list", "string"},
 }
 """Sentences with a word left out, and the content words that a reader accepts there.
 
@@ -77,7 +69,7 @@ class Size:
     """Labeled sentences to fine-tune on, each seen once: there are enough of them, and the labels cost nothing."""
 
 
-WHOLE = Size(tokens=1_600_000, seeds=5, sentences=2_500)
+WHOLE = Size(tokens=2_300_000, seeds=5, sentences=3_000)
 QUICK = Size(tokens=500_000, seeds=2, sentences=1_500)
 
 
