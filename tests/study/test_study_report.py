@@ -55,7 +55,7 @@ def test_the_report_of_a_study() -> None:
     assert ranks["d"] == "5"
     assert "theirs: RACE | here: probe" in text
     assert f"| a | 64.2 | {np.mean([*scores['a'].values()]):.4f} ±" in text
-    assert "would show a difference of 0.0" in text
+    assert f"would show a difference of {found.measured[0].groups[0].detectable:.4f} or more" in text
     assert "f has no score: no states." in text
     assert "a pretrained 2: not finished." in text
     assert "| yes |" in text.split("## Rows")[0], "pretraining helped"

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from genus.part import Json
     from genus.study.measurements import Subject
 
-LIKELIHOODS: dict[Prediction, str] = {"following": "likelihood", "masked": "pseudo-likelihood", "permuted": "pseudo-likelihood"}
+PSEUDO = "pseudo-likelihood"
+LIKELIHOODS: dict[Prediction, str] = {"following": "likelihood", "masked": PSEUDO, "permuted": PSEUDO}
 """What a head's predictions give of a whole text: the chain rule, or each token given all others."""
 BYTES_PER_TOKEN = 4.0
 """Of English in subwords, about; for the time that is told only."""
