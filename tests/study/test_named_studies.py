@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from genus.cli import main
 from genus.cli.compare import _named_rows, row_of
 from genus.errors import UsageError
 from genus.study import named
@@ -148,3 +150,24 @@ def test_a_row_has_the_name_that_it_is_given_and_settings_with_commas() -> None:
     for text, said in (("bert/tine", "bert/tine: there is no member"), ("bert/tiny,model.layer=1", "layer")):
         with pytest.raises(UsageError, match=said):
             row_of(text)
+
+
+TRAINED = [name for name in EVERY if name not in ("modifications", "roberta-batch-sizes")]
+"""Modifications take a step in a test of their own; a step of large batches is much text."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_row_of_a_study_is_trained_and_measured(name: str, corpus: Path, tmp_path: Path) -> None:
+    command = ["compare", "--study", name, "--text", str(corpus), "--budget", "11000tokens", "--seeds", "1"]
+    command += ["--out", str(tmp_path / "out"), "--run", "device=cpu", "--run", "threads=1"]
+    command += ["--measure", "held-out-bits,passages=2,characters=40", "--set", "tokens.vocab_size=600"]
+    assert main(command) == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert not found["missing"]
+    assert all(row["training"]["0"]["progress"]["step"] >= 1 for row in found["rows"])
+    (one,) = found["measured"]
+    assert {name for group in one["groups"] for name in group["cells"]} | {*one["without"]} == {
+        row["name"] for row in found["rows"]
+    }
+

@@ -157,7 +157,7 @@ class Study:
     def rate_jobs(self) -> dict[tuple[str, float], Job]:
         """Return the jobs that try learning rates, by row and rate: the first seed, a share of the budget."""
         small = self.asked.share_of(self.asked.budget)
-        tried = at_budget(self.asked.entries, small)
+        tried = at_budget(self.asked.entries, small) if self.asked.rates else []
         return {
             (entry.name, rate): self._job(with_rate(entry, rate), self.asked.seeds[0], f"lr {rate:g}")
             for entry in tried
