@@ -16,6 +16,7 @@ from genus.cli import (
     compress,
     data,
     doctor,
+    draw,
     embed,
     export,
     features,
@@ -77,6 +78,7 @@ app.command("embed")(embed.embed)
 app.command("features")(features.features)
 app.command("vectors")(vectors.vectors)
 app.command("generate")(generate.generate)
+app.command("draw")(draw.draw)
 app.command("serve")(serve.serve)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)
