@@ -46,9 +46,9 @@ SOURCE = 64
 WORDS = {"connectives": ["every", "our"]}
 """Lists of words, as the made-up text has them."""
 VOCABULARY = 400
-VAE = {"codes": VOCABULARY, "grid": SIDE // PATCH, "channels": 16, "code_channels": 16, "groups": 4, "blocks": 1}
-CODES = {"text": 16, "grid": SIDE // PATCH, "codes": VOCABULARY}
-"""Of a text and an image's codes: they are shorter than any row."""
+VAE = {"codes": VOCABULARY, "grid": 4, "channels": 16, "code_channels": 16, "groups": 3, "blocks": 1}
+CODES = {"text": 16, "grid": 4, "codes": VOCABULARY}
+"""Of a text and an image's codes, which fill a row."""
 
 RUN = Run(
     device="cpu",
@@ -87,7 +87,7 @@ def shrunk(recipe: Recipe) -> Recipe:
         changes["stages"][0]["image_length"] = IMAGE_LENGTH
     elif recipe.model.pixels("tokens") is not None:
         changes["model"] |= VAE
-        changes["examples"] = {"side": SIDE, "patch": PATCH}
+        changes["examples"] = {"side": SIDE, "patch": SIDE // VAE["grid"]}
     elif recipe.examples.reads_codes:
         changes |= {"model": of_codes(changes["model"]), "objectives": of_codes(changes["objectives"])}
         changes["tokens"] = {"vocab_size": BYTES_IN_TWO_FORMS}

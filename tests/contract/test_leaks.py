@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import torch
 from genus import catalog
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
-from small import PATCH, STAGE, VOCABULARY, of_texts, shrunk
+from small import STAGE, VOCABULARY, of_texts, shrunk
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,19 +54,10 @@ def test_small_no_document_reaches_another(name: str) -> None:
 
 
 def with_places(recipe: Recipe) -> Recipe:
-    """Return a recipe whose images may be as long as a row: here they are no squares, but where all are alike."""
+    """Return a recipe whose images may be as long as a row where a class token stands before them: no squares."""
     if "image" in recipe.model.streams:
         return recipe.overlay({"model": {"image": {"embedding": {"position": {"length": LENGTH}}}}})
-    if recipe.model.pixels("tokens") is not None:
-        return recipe.overlay({"model": {"grid": 4}, "examples": {"side": 4 * PATCH}})
-    return recipe.overlay({part: of_grid(recipe.to_json()[part]) for part in ("model", "objectives", "examples")})
-
-
-def of_grid(value: Any) -> Any:
-    """Return choices with so many codes that text and image fill a row."""
-    if isinstance(value, dict):
-        return {name: 4 if name == "grid" else of_grid(inner) for name, inner in value.items()}
-    return [of_grid(inner) for inner in value] if isinstance(value, list) else value
+    return recipe
 
 
 def rows_of(model: Model) -> list[list[int]]:

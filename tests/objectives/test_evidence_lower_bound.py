@@ -25,6 +25,7 @@ from genus.objectives.pretraining.evidence_lower_bound import (
 
 SMALL = DiscreteVAE(codes=12, grid=2, channels=8, code_channels=8, groups=2, blocks=1)
 UPDATES = 3_000_000
+STAGE = {"kind": "Stage", "max_length": 8, "batch": 2, "micro_batch": 2}
 
 
 def test_logit_laplace_is_that_of_the_paper() -> None:
@@ -99,7 +100,7 @@ def test_the_loss_is_the_negative_bound_of_a_number(batch: Batch) -> None:
     """Of three images, slowly: codes by the argmax, as of held-out images; padding counts nowhere."""
     torch.manual_seed(0)
     recipe = catalog.load("dvae/tiny").overlay(
-        {"model": SMALL.to_json(), "examples": {"side": 4, "patch": 2}, "stages": [{"max_length": 8}]}
+        {"model": SMALL.to_json(), "examples": {"side": 4, "patch": 2}, "stages": [STAGE]}
     )
     learner = recipe.learner().double().eval()
     objective: Any = recipe.objectives[0]
@@ -115,27 +116,27 @@ def test_the_loss_is_the_negative_bound_of_a_number(batch: Batch) -> None:
         x = 0.8 * image[0].double() / 255 + 0.1
         likely = -logit_laplace(x, maps[:3], maps[3:]).sum()
         away = from_uniform(logits.flatten(1).T).sum()
-        whole += float(likely - objective.divergence_weight * away)
+        whole += (likely - objective.divergence_weight * away).item()
     assert float(counts["reconstruction"]) == 3 * 3 * SMALL.side**2
-    found = float(learner.objective(sums, counts))
+    found = learner.objective(sums, counts).item()
     assert found == pytest.approx(-whole / (3 * 3 * SMALL.side**2), rel=1e-5)
 
 
 def test_the_temperature_and_the_weight_follow_the_budget(batch: Batch) -> None:
     recipe = catalog.load("dvae/tiny").overlay(
-        {"model": SMALL.to_json(), "examples": {"side": 4, "patch": 2}, "stages": [{"max_length": 8}]}
+        {"model": SMALL.to_json(), "examples": {"side": 4, "patch": 2}, "stages": [STAGE]}
     )
     learner = recipe.learner().train()
     found = []
     for spent in (0.0, 0.1, 1.0):
         torch.manual_seed(1)
         found.append(learner(replace(batch, spent=spent)).sums)
-    raw = [float(one["kl_divergence/nats"]) / (3 * SMALL.patch**2) for one in found]
+    raw = [one["kl_divergence/nats"].item() / (3 * SMALL.patch**2) for one in found]
     assert raw == pytest.approx([raw[0]] * 3)
     objective: Any = recipe.objectives[0]
-    weights = [float(one["kl_divergence"]) / raw[0] for one in found]
+    weights = [one["kl_divergence"].item() / raw[0] for one in found]
     assert weights == pytest.approx([0.0, eased(0.1, 0, objective.divergence_weight, objective.rising), 1.0], rel=1e-5)
-    assert len({float(one["reconstruction"]) for one in found}) == 3
+    assert len({one["reconstruction"].item() for one in found}) == 3
 
 
 def test_an_image_is_mirrored_patch_by_patch() -> None:

@@ -17,6 +17,7 @@ from genus.examples.feed.pack import pack
 from genus.examples.formats.captioned_codes import IMAGE_TOKENS, TEXT_TOKENS, CaptionedCodes
 from genus.objectives.pretraining.text_then_image import TextThenImageLM
 from genus.tokens.merges import Merges
+from hand import equal_rows
 from small import BYTES_IN_TWO_FORMS, documents, shrunk
 
 if TYPE_CHECKING:
@@ -31,22 +32,8 @@ def tokenizer() -> Tokenizer:
 
 
 def small() -> Any:
-    """Return the member made small, with a column layer and a convolutional one, and codes enough to leave a row."""
-    recipe = shrunk(catalog.load("dall-e/mini"))
-    changed = {
-        "stages": [{"max_length": TEXT + GRID**2}],
-        "examples": {"grid": GRID},
-        "model": with_grid(recipe.model.to_json()) | {"layers": 4},
-        "objectives": [one.to_json() | {"grid": GRID} for one in recipe.objectives],
-    }
-    changed["model"]["attention"] |= {"order": [0, 1, 0, 2]}
-    return recipe.overlay(changed)
-
-
-def with_grid(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: GRID if name == "grid" else with_grid(inner) for name, inner in value.items()}
-    return [with_grid(one) for one in value] if isinstance(value, list) else value
+    """Return the member made small, with a row, a column and a convolutional layer."""
+    return shrunk(catalog.load("dall-e/mini")).overlay({"model": {"layers": 4, "attention": {"order": [0, 1, 0, 2]}}})
 
 
 def test_an_example_is_that_of_figure_10(tokenizer: Tokenizer) -> None:
@@ -69,8 +56,6 @@ def test_embeddings_are_those_of_figure_10() -> None:
     network: Any = recipe.model.build(BYTES_IN_TWO_FORMS)
     embed, v = network.embed, BYTES_IN_TWO_FORMS
     ids = torch.tensor([4, 5, *[v] * (TEXT - 2), 11, *range(1, GRID**2)])
-    from hand import equal_rows
-
     found = embed(equal_rows(ids[None]))
     text, rows, columns = embed.positions.places, embed.positions.rows, embed.positions.columns
     for place, number in enumerate(ids.tolist()):
@@ -139,7 +124,7 @@ def test_states_with_a_cache_are_those_without() -> None:
     network = decoding.built(recipe.model, BYTES_IN_TWO_FORMS)
     torch.manual_seed(1)
     ids = [torch.randint(1, CODES, (TEXT + GRID**2,)) for _ in range(3)]
-    whole = [decoding.read(network, decoding.equal_rows(one[None])) for one in ids]
+    whole = [decoding.read(network, equal_rows(one[None])) for one in ids]
     cache = decoding.opened(network, dict.fromkeys(range(3), TEXT + GRID**2))
     read = {0: TEXT + 1, 1: TEXT - 3, 2: TEXT + 7}
     told = decoding.cached(network, cache, {slot: ids[slot][:number].tolist() for slot, number in read.items()})
@@ -184,12 +169,18 @@ def test_parameters_are_those_of_the_published_decoder() -> None:
     assert cost(recipe).network / 12.0e9 == pytest.approx(1.0, abs=0.03)
 
 
+def objective(**changes: Any) -> Any:
+    """Return the objective of the small member as it is written, with changes."""
+    (own,) = small().to_json()["objectives"]
+    return own | {name: own[name] | value if isinstance(value, dict) else value for name, value in changes.items()}
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"objectives": [{"grid": 5}]}, "set text, grid and codes alike everywhere"),
-        ({"objectives": [{"output": {"tied": True}}]}, "output matrices of their own"),
-        ({"stages": [{"max_length": 31}]}, r"take stages\.0\.max_length=32"),
+        ({"objectives": [objective(grid=5)]}, "set text, grid and codes alike everywhere"),
+        ({"objectives": [objective(output={"tied": True})]}, "output matrices of their own"),
+        ({"stages": [{"kind": "Stage", "max_length": 31, "batch": 2, "micro_batch": 2}]}, r"take stages\.0\.max_length=32"),
         ({"model": {"embedding": {"text": 9}}}, "expected TextThenGrid with text=9"),
     ],
 )

@@ -101,7 +101,8 @@ class Drawer:
         given = np.zeros(0, np.int64) if top is None else top
         vocabulary = self._tokenizer.vocabulary
         for number, (caption, ids) in enumerate(zip(captions, self.ids(captions), strict=True)):
-            prompt, codes = self.examples.prompt(ids, given, vocabulary), list[NDArray[np.int64]]()
+            prompt = self.examples.prompt(ids, given, vocabulary)
+            codes: list[NDArray[np.int64]] = []
             for first in range(0, count, TOGETHER):
                 images = range(first, min(count, first + TOGETHER))
                 draws = [generator(seed, DRAWS, number, image) for image in images]

@@ -52,6 +52,6 @@ class TextThenGridPositions(nn.Module):
     def forward(self, positions: Tensor) -> Tensor:
         """Return position embeddings (T, size) of positions (T,)."""
         code = (positions - self.text).clamp(min=0)
-        of_code = self.rows(code // self.grid) + self.columns(code % self.grid)
+        of_code = self.rows((code // self.grid).clamp(max=self.grid - 1)) + self.columns(code % self.grid)
         of_text = self.places(positions.clamp(max=self.text - 1))
         return torch.where((positions < self.text)[:, None], of_text, of_code)
