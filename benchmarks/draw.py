@@ -4,8 +4,8 @@
     python benchmarks/draw.py --data ../shared/data --images 2000 --steps 200        # sooner
 
 Images of MNIST get captions made of their labels ("a handwritten three", and three others). A discrete VAE, a decoder
-of its codes and a CLIP, all of the catalog's tiny rows, learn from them. A classifier of its own, trained on real images
-of the same, judges images drawn for ten captions, plainly and after ranking by CLIP: the share that is the digit of the
+of its codes and a CLIP, of the catalog's tiny rows, learn from them. A classifier of its own, trained on real images of
+them, judges images drawn for ten captions, plainly and after ranking by CLIP: the share that is the digit of the
 caption. Beside it stand its accuracy on real test images and on their reconstructions. Intervals are over images.
 What is finished is not done again: stop it at any moment and run the same command.
 """

@@ -41,6 +41,8 @@ SIDE, PATCH = 16, 8
 IMAGE_LENGTH = 1 + (SIDE // PATCH) ** 2
 BYTES_IN_TWO_FORMS = 560
 """Least vocabulary of a tokenizer that tells bytes that end a word."""
+WHOLE_WORDS = 800
+"""Pieces with which captions are shorter than their places."""
 SOURCE = 64
 """Longest rows of a source."""
 WORDS = {"connectives": ["every", "our"]}
@@ -90,7 +92,7 @@ def shrunk(recipe: Recipe) -> Recipe:
         changes["examples"] = {"side": SIDE, "patch": SIDE // VAE["grid"]}
     elif recipe.examples.reads_codes:
         changes |= {"model": of_codes(changes["model"]), "objectives": of_codes(changes["objectives"])}
-        changes["tokens"] = {"vocab_size": BYTES_IN_TWO_FORMS}
+        changes["tokens"] = {"vocab_size": WHOLE_WORDS}
         changes["examples"] = CODES | {"side": SIDE}
     return recipe.overlay(changes)
 

@@ -54,7 +54,7 @@ def test_small_no_document_reaches_another(name: str) -> None:
 
 
 def with_places(recipe: Recipe) -> Recipe:
-    """Return a recipe whose images may be as long as a row where a class token stands before them: no squares."""
+    """Return a recipe whose images may be as long as a row, where a class token stands before: no squares."""
     if "image" in recipe.model.streams:
         return recipe.overlay({"model": {"image": {"embedding": {"position": {"length": LENGTH}}}}})
     return recipe
@@ -76,7 +76,8 @@ def documents(model: Model, seed: int) -> Batch:
         return Sequence(ids, 0 * ids, fixed, places, pixels=patches)
 
     rows = [
-        [Example({name: sequence(n, model.pixels(name)) for name in streams}, {}) for n in row] for row in rows_of(model)
+        [Example({name: sequence(n, model.pixels(name)) for name in streams}, {}) for n in row]
+        for row in rows_of(model)
     ]
     return pack(rows, dict.fromkeys(streams, LENGTH), PAD)
 

@@ -180,7 +180,10 @@ def objective(**changes: Any) -> Any:
     [
         ({"objectives": [objective(grid=5)]}, "set text, grid and codes alike everywhere"),
         ({"objectives": [objective(output={"tied": True})]}, "output matrices of their own"),
-        ({"stages": [{"kind": "Stage", "max_length": 31, "batch": 2, "micro_batch": 2}]}, r"take stages\.0\.max_length=32"),
+        (
+            {"stages": [{"kind": "Stage", "max_length": 31, "batch": 2, "micro_batch": 2}]},
+            r"take stages\.0\.max_length=32",
+        ),
         ({"model": {"embedding": {"text": 9}}}, "expected TextThenGrid with text=9"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from genus.tasks.image_text import image_vectors, text_vectors
 from small import RUN, SIDE, codebook, shrunk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.recipe import Recipe
 
 CAPTIONS = ["the old river carries seven stones", "a small train"]

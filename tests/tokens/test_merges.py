@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,9 +30,7 @@ def tokenizer() -> Tokenizer:
 def slow(word: list[str], merges: list[tuple[str, str]], share: float, rng: np.random.Generator) -> list[str]:
     """Return the pieces of a word by algorithm 1 of Provilkov et al. 2019, with the same draws in the same order."""
     while True:
-        possible = [
-            (merges.index(pair), at) for at, pair in enumerate(zip(word, word[1:], strict=False)) if pair in merges
-        ]
+        possible = [(merges.index(pair), at) for at, pair in enumerate(pairwise(word)) if pair in merges]
         kept = [one for one, draw in zip(possible, rng.random(len(possible)), strict=True) if draw >= share]
         if not kept:
             return word

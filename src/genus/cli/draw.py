@@ -26,12 +26,8 @@ Ranker = Annotated[
     Path | None,
     typer.Option("--rerank", metavar="MODEL", help="Sort the images of a caption by this model's cosines (clip)."),
 ]
-Top = Annotated[
-    Path | None, typer.Option("--top", metavar="IMAGE", help="Go on from the upper part of this image.")
-]
-Keep = Annotated[
-    int | None, typer.Option(metavar="ROWS", help="Rows of codes that --top gives; by default half.")
-]
+Top = Annotated[Path | None, typer.Option("--top", metavar="IMAGE", help="Go on from the upper part of this image.")]
+Keep = Annotated[int | None, typer.Option(metavar="ROWS", help="Rows of codes that --top gives; by default half.")]
 VAE = Annotated[
     Path | None,
     typer.Option("--dvae", metavar="MODEL", help="The discrete VAE, where it is not where the run found it."),

@@ -175,7 +175,7 @@ class ExampleFormat(Part, ABC):
         return None
 
     def check_model(self, model: Model) -> None:
-        """Check that examples are as long, and as large in all else, as a model reads them (ValueError); by default any."""
+        """Check that examples are as a model reads them, as long and of as many codes (ValueError); by default any."""
 
     def check_limits(self, limits: Limits) -> None:
         """Check that examples can be as short as rows, whatever text they are of (ValueError); by default any can."""

@@ -40,7 +40,13 @@ class Reader:
     """
 
     def __init__(
-        self, learner: Learner, model: Model, entries: int, precision: str = "float32", *, sources: int = 0,
+        self,
+        learner: Learner,
+        model: Model,
+        entries: int,
+        precision: str = "float32",
+        *,
+        sources: int = 0,
         ways: tuple[Prediction, ...] = WRITING,
     ) -> None:
         """Make room for the texts.

@@ -5,6 +5,7 @@ Legend: T token positions of a packed batch, over all rows; V vocabulary, or cla
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -192,7 +193,7 @@ def _blocks(choice: DiscreteVAE, before: int, width: int, kernels: tuple[int, ..
     """Return the blocks of a group."""
     scale = 1.0 / (choice.groups * choice.blocks) ** 2
     sizes = [before, *[width] * choice.blocks]
-    return [ResidualBlock(*pair, kernels, scale) for pair in zip(sizes, sizes[1:], strict=False)]
+    return [ResidualBlock(*pair, kernels, scale) for pair in pairwise(sizes)]
 
 
 def _encoder(choice: DiscreteVAE) -> nn.Sequential:

@@ -281,7 +281,7 @@ class Learner(nn.Module):
         return step.outputs
 
     def predicting(self, *ways: Prediction) -> tuple[Learner, str] | None:
-        """Return learner and name of the first head that predicts in one of these ways, or of one within heads; or None."""
+        """Return learner and name of the first head that predicts so, or of one within a head; None: there is none."""
         for one in (self, *(companion.learner for companion in self.auxiliary_models().values())):
             for name, head in one.heads.items():
                 if cast("Head", head).predicts in ways:

@@ -2,8 +2,8 @@
 
 Training data is images with captions: a table, a folder, Parquet files or tar shards (see the page on text), and a
 trained discrete VAE, which makes their codes before a run begins (`--teacher`). The decoder is that of Child et al.
-2019 (arXiv:1904.10509), with attention by rows and by columns; what neither paper says is marked as ours. `dall-e/mini` and
-`dall-e/tiny` are ours, for the codes of `dvae/mini` and `dvae/tiny`.
+2019 (arXiv:1904.10509), with attention by rows and by columns; what the paper does not say is marked as ours.
+`dall-e/mini` and `dall-e/tiny` are ours, for the codes of `dvae/mini` and `dvae/tiny`.
 
 Deviations: codes are made once, of the middle of each image, where published training cuts another square each time
 (listing 2). The step size was halved whenever the loss no longer fell, five times in all: here it falls along a cosine
@@ -36,6 +36,10 @@ from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.end_of_word_byte_bpe import START, EndOfWordByteBPE
 
 CAPTION = SpecialTokens(bos=START, single=f"{START} $A", pair=f"{START} $A $B", summary="last", in_text=False)
+ORDER = (  # appendix B.1: row, column, row, row, and so on; the last layer is convolutional
+    0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0,
+    0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 2,
+)  # fmt: skip
 DECODER = Transformer(
     layers=64,  # appendix B.1
     hidden=3968,  # figure 10: d_model
@@ -45,12 +49,7 @@ DECODER = Transformer(
             MultiHeadAttention(heads=62, dropout=0.0, mask=ColumnMask(text=256, grid=32)),  # appendix B.1
             MultiHeadAttention(heads=62, dropout=0.0, mask=ConvolutionMask(text=256, grid=32, kernel=11)),  # figure 11
         ),
-        order=(  # appendix B.1: row, column, row, row, and so on; the last layer is convolutional
-            0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0,
-            0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0,
-            0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0,
-            0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 2,
-        ),  # fmt: skip
+        order=ORDER,
     ),
     feedforward=MLP(size=15_872, activation=Gelu()),  # appendix E.1, table 2: 4 d
     embedding=TextThenCodes(

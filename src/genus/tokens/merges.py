@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,8 +79,8 @@ class Merges:
     def _merged(self, word: list[int], share: float, rng: np.random.Generator) -> list[int]:
         word = [*word]
         while True:
-            possible = [(*self.ranks[pair], at) for at, pair in enumerate(zip(word, word[1:], strict=False))
-                        if pair in self.ranks]  # fmt: skip
+            pairs = enumerate(pairwise(word))
+            possible = [(*self.ranks[pair], at) for at, pair in pairs if pair in self.ranks]
             kept = rng.random(len(possible)) >= share
             if not kept.any():
                 return word

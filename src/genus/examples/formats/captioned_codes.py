@@ -78,8 +78,10 @@ class CaptionedCodes(ExampleFormat):
         own = {(self.text, self.codes)}
         laid = {(one.text, one.codes) for one in parts_within(model, TextThenCodes)}
         if laid != own or model.max_length != self.length:
-            raise ValueError(f"examples: have {self.text} tokens of text and {self.grid} x {self.grid} codes of "
-                             f"{self.codes:,}, and the model others; set text, grid and codes alike everywhere")  # fmt: skip
+            raise ValueError(
+                f"examples: have {self.text} tokens of text and {self.grid} x {self.grid} codes of {self.codes:,}, the "
+                "model others; set text, grid and codes alike everywhere"
+            )
 
     def check_limits(self, limits: Limits) -> None:
         """Check that a row holds text and image (ValueError)."""

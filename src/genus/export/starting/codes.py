@@ -138,7 +138,7 @@ def codebook_of(recipe: Recipe, run: Path, given: Path | None) -> Codebook:
     """
     found = given or remembered(run)
     if found is None:
-        raise UsageError(f"{recipe.name} learns the codes of a discrete VAE: say which with --teacher MODEL where it is "
+        raise UsageError(f"{recipe.name} learns codes of a discrete VAE: say which with --teacher MODEL where it is "
                          "pretrained, --dvae MODEL where it draws")  # fmt: skip
     codebook = Codebook.read(found)
     codebook.check(cast("CaptionedCodes", recipe.examples))
