@@ -33,13 +33,27 @@ from genus.optim.schedule import Cosine, Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe
 from genus.stages import Stage
 from genus.tokens import SpecialTokens
-from genus.tokens.algorithms.end_of_word_byte_bpe import START, EndOfWordByteBPE
+from genus.tokens.algorithms.end_of_word_byte_bpe import EndOfWordByteBPE
 
-CAPTION = SpecialTokens(bos=START, single=f"{START} $A", pair=f"{START} $A $B", summary="last", in_text=False)
+CAPTION = SpecialTokens(
+    bos="<|startoftext|>",
+    single="<|startoftext|> $A",
+    pair="<|startoftext|> $A $B",
+    summary="last",
+    in_text=False,
+)
 ORDER = (  # appendix B.1: row, column, row, row, and so on; the last layer is convolutional
     0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0,
     0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 2,
 )  # fmt: skip
+CODES = TextThenCodes(
+    segments=0,  # figure 10
+    text=256,  # section 2.2
+    codes=8192,  # section 2.2
+    position=TextThenGrid(text=256, grid=32),  # appendix B.1, figure 10
+    norm=Identity(),  # figure 10: a sum
+    dropout=0.0,  # ours: none is named
+)
 DECODER = Transformer(
     layers=64,  # appendix B.1
     hidden=3968,  # figure 10: d_model
@@ -52,14 +66,7 @@ DECODER = Transformer(
         order=ORDER,
     ),
     feedforward=MLP(size=15_872, activation=Gelu()),  # appendix E.1, table 2: 4 d
-    embedding=TextThenCodes(
-        segments=0,  # figure 10
-        text=256,  # section 2.2
-        codes=8192,  # section 2.2
-        position=TextThenGrid(text=256, grid=32),  # appendix B.1, figure 10
-        norm=Identity(),  # figure 10: a sum
-        dropout=0.0,  # ours: none is named
-    ),
+    embedding=CODES,
     norm=LayerNorm(eps=1e-5),  # ours, as GPT-3's
     block=PreNorm(),  # figure 4: a norm before each block, and no other
     dropout=0.0,  # ours: none is named
@@ -136,7 +143,7 @@ MINI = replace(
             order=(0, 1, 0, 2),
         ),
         feedforward=MLP(size=1024, activation=Gelu()),
-        embedding=replace(DECODER.embedding, text=32, codes=512, position=TextThenGrid(text=32, grid=8)),
+        embedding=replace(CODES, text=32, codes=512, position=TextThenGrid(text=32, grid=8)),
     ),
     objectives=(TextThenImageLM(text=32, grid=8, codes=512),),  # ours
     optimizer=AveragedAdamW(decay=0.99, lr=1e-3, betas=(0.9, 0.96), weight_decay=4.5e-2, clip_norm=4.0),  # ours
@@ -163,7 +170,7 @@ TINY = replace(
             order=(0, 1),
         ),
         feedforward=MLP(size=512, activation=Gelu()),
-        embedding=replace(DECODER.embedding, text=16, codes=256, position=TextThenGrid(text=16, grid=4)),
+        embedding=replace(CODES, text=16, codes=256, position=TextThenGrid(text=16, grid=4)),
     ),
     objectives=(TextThenImageLM(text=16, grid=4, codes=256),),  # ours
     stages=(Stage(max_length=32, batch=64, micro_batch=64),),  # ours

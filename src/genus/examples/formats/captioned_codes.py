@@ -136,8 +136,9 @@ class CaptionedCodes(ExampleFormat):
         whole = np.concatenate([ids, np.full(empty, vocabulary.size), [0], codes[:-1]]).astype(np.int64)
         kept = np.concatenate([fixed, np.ones(empty + len(codes), dtype=np.bool_)])
         at = np.arange(len(ids) - 1), self.text + np.arange(len(codes))
-        targets = {TEXT_TOKENS: (at[0], ids[1:]), IMAGE_TOKENS: (at[1], codes)}
-        return Example({"tokens": Sequence(whole, np.zeros_like(whole), kept)}, targets)
+        example = Example({"tokens": Sequence(whole, np.zeros_like(whole), kept)}, {})
+        example.targets.update({TEXT_TOKENS: (at[0], ids[1:]), IMAGE_TOKENS: (at[1], codes)})
+        return example
 
     def prompt(self, text: NDArray[np.int64], codes: NDArray[np.int64], vocabulary: Vocabulary) -> list[int]:
         """Return what a model reads before it predicts the code after some: text, padding, the start and the codes."""

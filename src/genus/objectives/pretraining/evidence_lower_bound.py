@@ -129,7 +129,8 @@ class EvidenceLowerBound(Objective):
 
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the decoder, whose parameters are the network's."""
-        return replace(cast("Any", model).decoding(), parameters=0)
+        decoding: ComponentCost = cast("Any", model).decoding()
+        return replace(decoding, parameters=0)
 
 
 def mirrored(patches: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
