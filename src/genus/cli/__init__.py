@@ -17,6 +17,7 @@ from genus.cli import (
     compress,
     data,
     doctor,
+    draw,
     embed,
     export,
     features,
@@ -79,6 +80,7 @@ app.command("embed")(embed.embed)
 app.command("features")(features.features)
 app.command("vectors")(vectors.vectors)
 app.command("generate")(generate.generate)
+app.command("draw")(draw.draw)
 app.command("serve")(serve.serve)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)

@@ -79,7 +79,7 @@ def pretrain(
     ] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(metavar="MODEL", help="Who teaches a recipe that learns from a trained model, as distilbert."),
+        typer.Option(metavar="MODEL", help="Who teaches a recipe (distilbert), or whose codes it learns (dall-e)."),
     ] = None,
     field: Field = "text",
     title: Title = None,

@@ -300,16 +300,17 @@ def _measured(
         return _on_table(source, data, chosen_task(source, task, *named), answers, run)
     of_tables = {**of_tables, "--task": task, "--answers": answers}
     _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
-    return {**_on_text(source, data, fields, run, settings)}
+    return {**_on_text(source, data, fields, run, settings, model)}
 
 
 def _on_text(
-    source: "LoadedModel", data: list[str], fields: "Fields", run: "Run", settings: list[str]
+    source: "LoadedModel", data: list[str], fields: "Fields", run: "Run", settings: list[str], folder: Path
 ) -> dict[str, float]:
     """Return the metrics of a pretrained model on text, in sequences as its recipe's first stage makes them."""
     from tempfile import TemporaryDirectory
 
     from genus import catalog, pipeline
+    from genus.export.starting.codes import remembered, with_codes
     from genus.preparation import token_store
     from genus.text import Corpus
     from genus.train.world import device_of_run
@@ -320,6 +321,7 @@ def _on_text(
     source.learner.to(device_of_run(run))
     with TemporaryDirectory(prefix="genus-") as work:
         corpus = row.examples.texts_of(Corpus(data, fields), Path(work))
+        row = with_codes(row, Path(work), remembered(folder) if row.examples.reads_codes else None)
         store = token_store(corpus, source.tokenizer, Path(work) / "store", Counter("tokenizing", "B"))
         notices = pipeline.left_out(row, store, source.tokenizer, row.stages[0])
         for line in filter(None, (row.examples.unfamiliar(store, source.tokenizer), *notices)):
