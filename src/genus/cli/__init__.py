@@ -22,8 +22,11 @@ from genus.cli import (
     find,
     generate,
     likelihoods,
+    memorize,
     mup,
     plan,
+    plant,
+    probe,
     quickstart,
     rows,
     scale,
@@ -78,6 +81,9 @@ app.command("features")(features.features)
 app.command("vectors")(vectors.vectors)
 app.command("generate")(generate.generate)
 app.command("serve")(serve.serve)
+app.command("probe")(probe.probe)
+app.command("plant")(plant.plant)
+app.command("memorize")(memorize.memorize)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)
 app.command("export")(export.export)
