@@ -1,5 +1,4 @@
-"""What one process does for `memorization.py`, and what it shares with `deduplication_runs.py`: one pretraining and what
-the model writes; and the corpora with canaries."""
+"""What one process does for `memorization.py`, some of it for `deduplication.py` too: corpora, and one pretraining."""
 
 from __future__ import annotations
 

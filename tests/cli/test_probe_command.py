@@ -29,13 +29,16 @@ def test_everything_on_a_page(place: Place, tmp_path: Path, capsys: pytest.Captu
     given = ["probe", str(place.run), "--cloze", str(cloze), "--layers-on", str(place.folder / "task")]
     assert main([*given, "--rows", "30", "--out", str(out), "--run", "device=cpu"]) == 0
     told = capsys.readouterr()
-    assert "majority" in told.out and "precision@1" in told.out
+    assert "majority" in told.out
+    assert "precision@1" in told.out
     assert "the first 30 of 40 rows are taken" in told.err
     found = json.loads((out / "probes.json").read_text())
     assert [*found["layers"]["accuracy"]] == ["0", "1"]
     assert found["pairs"] is None
     page = (out / "probes.html").read_text()
-    assert "<svg" in page and "<script" not in page and "&lt;salt&gt;" in page
+    assert "<svg" in page
+    assert "<script" not in page
+    assert "&lt;salt&gt;" in page
     assert "## Layers" in (out / "probes.md").read_text()
 
 

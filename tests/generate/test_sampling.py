@@ -133,7 +133,8 @@ def test_a_decaying_temperature_falls_from_ten_to_one_over_twenty_tokens() -> No
     assert heat[:20] == pytest.approx([10 - 9 * number / 19 for number in range(20)])
     assert heat[19:] == pytest.approx([1.0] * 21)
     both = decoding.tempered(torch.stack([x, x]), [0, 30])
-    assert torch.allclose(both[0], x / 10) and torch.allclose(both[1], x)
+    assert torch.allclose(both[0], x / 10)
+    assert torch.allclose(both[1], x)
     assert DecayingTemperature(temperature=0.5).tempered(x[None], [0])[0].tolist() == pytest.approx((x / 20).tolist())
 
 

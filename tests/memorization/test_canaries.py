@@ -18,7 +18,7 @@ from genus.errors import GenusError, UsageError
 from genus.evaluate.fill import fill_mask
 from genus.evaluate.likelihood import find_predictor, log_likelihoods
 from genus.examples.feed.pack import pack
-from genus.memorization.canaries import Planted, draw_canaries, plant, with_canaries
+from genus.memorization.canaries import Canary, Planted, draw_canaries, plant, with_canaries
 from genus.memorization.exposure import exposure, exposures
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from genus.tokens.algorithms.wordpiece import WordPiece
@@ -109,12 +109,12 @@ def test_ranks_by_brute_force_over_all_secrets(kind: str, request: pytest.Fixtur
     found = exposures(model, FEW)
     assert [one.canary for one in found] == [*FEW.canaries]
     for one in found:
-        each = {
-            secret: log_likelihoods(
-                model.learner, model.tokenizer, [f" {secret}."], 128, contexts=[one.canary.before]
-            )[0].nats
-            for secret in (f"{number:02d}" for number in range(100))
-        }
+        secrets = [f"{number:02d}" for number in range(100)]
+        told = log_likelihoods(
+            model.learner, model.tokenizer, [f" {secret}." for secret in secrets], 128,
+            contexts=[one.canary.before] * 100,
+        )  # fmt: skip
+        each = {secret: likelihood.nats for secret, likelihood in zip(secrets, told, strict=True)}
         ordered = sorted(each.values(), reverse=True)
         rank = max(place for place, nats in enumerate(ordered, 1) if nats == each[one.canary.secret])
         assert (one.rank, one.compared) == (rank, 100)
@@ -132,8 +132,13 @@ def test_drawn_secrets_estimate_what_all_of_them_tell(causal: LoadedModel) -> No
 
 
 def test_a_secret_that_a_masked_model_restores_is_extracted(masked: LoadedModel) -> None:
-    [[best]] = fill_mask(masked.learner, masked.tokenizer, f"{FEW.canaries[0].before} [MASK].", top=1)
-    known = replace(FEW.canaries[0], secret=best.token)
+    def told_in(before: str) -> str:
+        [[best]] = fill_mask(masked.learner, masked.tokenizer, f"{before} [MASK].", top=1)
+        return best.token
+
+    befores = [f"The {word} of {number} is" for word in ("cat", "mat", "code") for number in range(40)]
+    before = next(one for one in befores if told_in(one) in "the cat sat on mat access code")
+    known = Canary(before, told_in(before), ".", 1)
     told = exposures(masked, replace(FEW, canaries=(known, FEW.canaries[1])), most=10)
     assert [one.extracted for one in told] == [True, False]
 
@@ -143,8 +148,8 @@ def test_training_on_a_canary_exposes_it(causal: LoadedModel) -> None:
     (before,) = exposures(model, replace(FEW, canaries=FEW.canaries[:1]))
     assert (before.rank > 1, before.extracted) == (True, False)
     (ids,) = model.tokenizer.encode([FEW.canaries[0].text], specials=False)
-    example = find_predictor(model.learner).read_on(np.append(model.tokenizer.vocabulary.sep, ids), 1)
-    batch = pack([[example]], len(ids), 0, streams=False)
+    example = find_predictor(model.learner).read_on(np.array(ids, np.int64), 1)
+    batch = pack([[example]], len(ids) - 1, 0, streams=False)
     optimizer = torch.optim.Adam(model.learner.parameters(), 3e-3)
     for _ in range(60):
         optimizer.zero_grad()

@@ -87,7 +87,7 @@ def test_longest_runs_against_every_run_of_tokens(index: SuffixIndex, tokenizer:
 
 def test_a_planted_string_is_found_where_it_was_planted(index: SuffixIndex, tokenizer: Tokenizer) -> None:
     verbatim = Verbatim(index, tokenizer)
-    run = verbatim.longest(f"Once {PLANTED[4:-9]} never")
+    run = verbatim.longest(f"Once: {PLANTED[4:-9]} never")
     assert run.text.strip() == PLANTED[4:-9].strip()
     assert run.characters == len(run.text)
     held = verbatim.held(run)
@@ -103,7 +103,7 @@ def test_the_share_of_memorized_tokens_against_every_window(tmp_path: Path, toke
     store = prepare([source], tokenizer, tmp_path / "store")
     first, last = store.sentences[store.documents].T
     trained = [store.ids[begin:end].tolist() for begin, end in zip(first, last, strict=True)]
-    written = [one[5:40] + [7, 7] + one[50:58] for one in trained[:3]] + [[3] * 30, [1]]
+    written = [[*one[5:40], 7, 7, *one[50:58]] for one in trained[:3]] + [[3] * 30, [1]]
     length = 10
 
     flags = []

@@ -49,8 +49,11 @@ def test_a_dimension_that_never_changes_is_no_harm() -> None:
 
 @pytest.mark.parametrize(
     ("row", "tokens"),
-    [("bert/tiny", WordPiece(vocab_size=60, lowercase=True)), ("gpt2/tiny", ByteBPE(vocab_size=300, special_tokens=GPT2))],
-)  # fmt: skip
+    [
+        ("bert/tiny", WordPiece(vocab_size=60, lowercase=True)),
+        ("gpt2/tiny", ByteBPE(vocab_size=300, special_tokens=GPT2)),
+    ],
+)
 def test_every_layer_is_probed_on_its_own_states(tmp_path: Path, row: str, tokens: object) -> None:
     model = in_float64(write_model(tmp_path, row, tokens, CORPUS, WIDE))  # type: ignore[arg-type]
     train, test = texts(80, 0), texts(40, 1)

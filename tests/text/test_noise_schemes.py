@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 
 import numpy as np
@@ -62,26 +64,14 @@ def test_drop_leaves_out_the_share_and_keeps_the_order(rate: float) -> None:
 
 
 def test_add_drop_mutate_does_each_a_third_of_the_time() -> None:
-    text = "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))
-    found = AddDropMutate(rate=0.3).noised(text, rng())
-    counts = Counter(found)
+    number, rate = 9000, 0.3
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + number)))  # all different
+    found = AddDropMutate(rate=rate).noised(text, rng())
     assert set(found) <= set(text)
-    gone = [one for one in text if not counts[one]]
-    added_to, place, actions = [], 0, Counter[str]()
-    for one in text:  # what stands before it and is not in order was added, or took the place of another
-        strange = []
-        while place < len(found) and found[place] != one and len(strange) < 2:
-            strange.append(found[place])
-            place += 1
-        if place < len(found) and found[place] == one:
-            place += 1
-            actions["add"] += bool(strange)
-            added_to += strange
-        else:
-            place -= len(strange)
-    assert len(found) - len(text) == pytest.approx(0, abs=SIGMAS * (2 * 900) ** 0.5)  # as many added as dropped
-    assert near(len(gone), len(text), 0.2)  # dropped or mutated; some come back where they were drawn
-    assert actions["add"] > 0
+    added_less_dropped = len(found) - number  # each of the two is a third of the chosen ones
+    assert abs(added_less_dropped) <= SIGMAS * (2 * number * rate / 3) ** 0.5
+    gone = 2 / 3 * rate  # dropped or mutated; as many new characters are drawn, which bring some of them back
+    assert near(number - len(set(found)), number, gone * math.exp(-gone))
 
 
 def test_repetitions_are_one_to_three_more_with_equal_probability() -> None:
@@ -98,7 +88,7 @@ def test_antspeak_is_that_of_the_paper() -> None:
     assert Antspeak().noised("groß", rng()) == " G R O SS "
     found = Antspeak(rate=0.3).noised("a" * 5000, rng())
     assert near(found.count("A"), 5000, 0.3)
-    assert "  A" not in found and " a " not in found.replace("A a", "")
+    assert re.fullmatch("a*(?: (?:A )+a+)*(?: (?:A )+)?", found)  # one space between capitals, and around each run
 
 
 def test_uppercase_and_random_case_change_the_share() -> None:
@@ -129,7 +119,7 @@ def test_noise_is_named_with_its_rate_and_seed(told: str, noise: TextNoise) -> N
         ("drop:often", "expected KIND, KIND:RATE"),
         ("drop:0.1:0:1", "expected KIND, KIND:RATE"),
         ("drop:1.5", "a share from 0 to 1"),
-        ("drop:nan", "a share from 0 to 1"),
+        ("drop:nan", "expected a finite number"),
     ],
 )
 def test_what_is_no_noise_is_one_line(told: str, message: str) -> None:

@@ -34,7 +34,6 @@ def curves(
     below: str,
     left: str,
     *,
-    names: Sequence[tuple[float, str]] | None = None,
     logarithmic: bool = False,
     span: tuple[float, float] | None = None,
 ) -> str:
@@ -44,7 +43,6 @@ def curves(
         series: at least one point in all.
         below: name of the axis below.
         left: name of the other axis.
-        names: labels of places below; None: the places themselves, some of them where they are many.
         logarithmic: whether the axis below is.
         span: ends of the axis at the left; None: those of the numbers.
     """
@@ -54,7 +52,7 @@ def curves(
 
     xs = sorted({x for one in series for x, _ in one.points})
     every = math.ceil(len(xs) / LABELS)
-    labels = [(place(x), label) for x, label in names or [(x, f"{x:g}") for x in xs[::every]]]
+    labels = [(place(x), f"{x:g}") for x in xs[::every]]
     ends = [end for one in series for _, y in one.points for end in (y.mean, y.low, y.high) if end is not None]
     low, high = span or (min(0.0, *ends), max(ends))
     high = high if high > low else low + 1.0

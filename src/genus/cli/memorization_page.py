@@ -52,7 +52,8 @@ def lead(report: dict[str, Any]) -> list[str]:
                     "a row of what was written stand there, in the same characters.")  # fmt: skip
     if found := report["canaries"]:
         told.append(f"{len(found['each']):,} canaries: the exposure is log2 |R| - log2 rank among "
-                    f"{found['compared']:,} secrets, at most {found['most']:.2f} bits; {found['extraction']}.")  # fmt: skip
+                    f"{found['compared']:,} secrets, at most {found['most']:.2f} bits; "
+                    f"{found['extraction']}.")  # fmt: skip
     return [*told, "Intervals are of 95 %: Wilson's of shares, Student's t of means over canaries."]
 
 

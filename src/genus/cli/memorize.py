@@ -283,21 +283,12 @@ def _judged(
 
 
 def _write_scores(path: Path, judged: "Sequence[Judged]") -> None:
-    """Write what is told of each sample, as JSON lines; a number that is not finite is none."""
+    """Write what is told of each sample, as JSON lines."""
     import json
-    import math
 
     from genus.files import write_text
 
-    lines = []
-    for one in judged:
-        told = one.line()
-        told["scores"] = {
-            name: value if value is not None and math.isfinite(value) else None
-            for name, value in told["scores"].items()
-        }
-        lines.append(json.dumps(told) + "\n")
-    write_text(path, "".join(lines))
+    write_text(path, "".join(json.dumps(one.line()) + "\n" for one in judged))
 
 
 def _asked(

@@ -45,6 +45,11 @@ class Asked(NamedTuple):
     rates: str | None
     results: Path | None
 
+    @property
+    def given(self) -> dict[str, object]:
+        """The options as they were given."""
+        return {"--noise": self.noise, "--noise-rates": self.rates}
+
 
 def of_splits(train: str | None, measured: str | None) -> "dict[str, TextNoise]":
     """Return the noise of each split.

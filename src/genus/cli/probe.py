@@ -50,7 +50,7 @@ Rows = Annotated[int, typer.Option("--rows", help="Rows that probes are fitted o
 PoolingName = Annotated[str, typer.Option("--pooling", metavar="NAME", help="Of a text's tokens: mean, first or last.")]
 Attended = Annotated[
     str | None,
-    typer.Option("--attention", metavar="TEXT", help="Draw the attention weights of a text to attention.html in --out."),
+    typer.Option("--attention", metavar="TEXT", help="Draw the attention weights of a text: attention.html in --out."),
 ]
 OutFolder = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="Write probes.json, probes.md and probes.html there.")
@@ -76,28 +76,33 @@ def probe(
 
     Without --cloze, --pairs and --layers-on, the sentences and pairs of the package are asked.
     """
-    from genus.cli import probes_page as pages
-    from genus.files import write_json, write_text
     from genus.train.world import device_of_run
 
     if rows < 2:
         raise UsageError(f"--rows: expected at least 2, got {rows}")
     if attention is not None and out is None:
         raise UsageError("--attention: is drawn on a page; say where with --out FOLDER")
-    if cloze is None and pairs is None and layers_on is None and attention is None:
+    if not any((cloze, pairs, layers_on, attention)):
         cloze = pairs = OWN
     pooled, run = chosen_pooling(pooling), chosen_run(running, precision="float32")
     source = read_model(model, base)
     source.learner.to(device_of_run(run))
-    report: dict[str, Any] = {"model": model_name(model), "cloze": None, "pairs": None, "layers": None}
-    if cloze is not None:
-        report["cloze"] = _cloze(source, cloze, run)
-    if pairs is not None:
-        report["pairs"] = _pairs(source, pairs, run)
-    if layers_on is not None:
-        report["layers"] = _layers(source, layers_on, (text, label), rows, pooled, run)
+    report: dict[str, Any] = {
+        "model": model_name(model),
+        "cloze": cloze and _cloze(source, cloze, run),
+        "pairs": pairs and _pairs(source, pairs, run),
+        "layers": layers_on and _layers(source, layers_on, (text, label), rows, pooled, run),
+    }
     if attention is not None and out is not None:
         _attention(source, attention, report["model"], out)
+    _tell(report, out, as_json)
+
+
+def _tell(report: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """Write the report, if there is something in it and it is to be written, and print it."""
+    from genus.cli import probes_page as pages
+    from genus.files import write_json, write_text
+
     if out is not None and any(report[name] for name in ("cloze", "pairs", "layers")):
         write_json(out / JSON, report)
         write_text(out / TEXT, pages.written(report))

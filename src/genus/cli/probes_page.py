@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NOTES = {
     "cloze": "The rank is that of the best expected word's first token among all tokens, the probability that of all "
     "its tokens. A causal model reads what stands before the gap alone.",
-    "pairs": "Above 0 the first word is likelier, by so many nats, less what it is likelier by in the neutral template. "
+    "pairs": "Above 0 the first word is likelier, by so many nats, less what it is likelier by in the neutral one. "
     "A few templates say something of these templates, and little of a model's use.",
     "layers": "Logistic regression on the mean of a text's states, which are as pretraining left them; 0 are the "
     "embeddings. What a probe finds is there to be read, and need not be used.",

@@ -114,8 +114,8 @@ def evaluate(
     run = _run(running, exact=prompts is not None or task == WIKITEXT)
     of_text: dict[str, object] = {"--title": title, "--codes": codes, "--source": source, "--set": settings,
                                   "--noise": noise}  # fmt: skip
-    of_tables: dict[str, object] = {"--text": text, "--label": label, "--choices": choices, "--prefix": prefix,
-                                    "--metric": metric, "--task-set": task_settings, "--passages": passages}  # fmt: skip
+    of_tables = {"--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--metric": metric,
+                 "--task-set": task_settings, "--passages": passages}  # fmt: skip
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit,
                   "--results": results if noise_rates is None else None}  # fmt: skip
     if prompts is not None:
@@ -293,7 +293,7 @@ def _measured(
     from genus.objectives.supervised import FineTuned
 
     if task in IMAGE_TASKS or of_tables["--passages"] is not None:
-        _refuse("the texts of one table", {"--noise": noise.noise, "--noise-rates": noise.rates})
+        _refuse("the texts of one table", noise.given)
     if task in IMAGE_TASKS:
         return _on_images(model, base, data, task, of_tables, answers, fields, run)
     source, (*named, passages) = read_model(model, base), of_tables.values()
@@ -309,7 +309,7 @@ def _measured(
     if able or any(isinstance(objective, FineTuned) for objective in objectives):
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
         return _on_table(source, data, chosen_task(source, task, *named), answers, run, noise)
-    of_tables = {**of_tables, "--task": task, "--answers": answers, "--noise": noise.noise, "--noise-rates": noise.rates}
+    of_tables = {**of_tables, "--task": task, "--answers": answers, **noise.given}
     _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
     return {**_on_text(source, data, fields, run, settings)}
 

@@ -46,7 +46,7 @@ def token_log_likelihoods(
     predictor, vocabulary = find_predictor(learner), tokenizer.vocabulary
     if predictor.head.predicts != "following":
         raise UsageError("log-probabilities token by token are those of a model that predicts the next token, as gpt2")
-    room = None if max_length is None else max_length - len(vocabulary.begins)
+    room = None if max_length is None else max_length - max(0, len(vocabulary.begins) - 1)
     ids = [np.array(one, np.int64)[:room] for one in tokenizer.encode(texts, specials=False)]
     found = [np.zeros(0) for _ in texts]
     filled = [number for number, one in enumerate(ids) if len(one)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,16 @@ class Judged:
 
     def line(self) -> dict[str, Any]:
         """Return what is told of it, without its text."""
-        scores = {name: score(self.measured) for name, score in SCORES.items()}
+        scores = {name: _finite(score(self.measured)) for name, score in SCORES.items()}
         return {
             "way": self.sample.way, "number": self.sample.number, "run_tokens": self.run.tokens,
             "run_characters": self.run.characters, "zlib_bits": self.measured.zlib_bits, "scores": scores,
         }  # fmt: skip
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that JSON can say; None for another."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)

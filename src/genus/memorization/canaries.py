@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genus.curate.document import Document
 from genus.errors import UsageError
@@ -57,7 +57,7 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """Canaries, and the space R from which their secrets were drawn: all strings of so many characters of an alphabet."""
+    """Canaries, and the space R of which their secrets are: all strings of so many characters of an alphabet."""
 
     alphabet: str
     length: int

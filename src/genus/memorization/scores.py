@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 WINDOW = 50
 """Tokens of a sliding window (Carlini et al. 2020, section 5.2)."""
+LARGEST = 700.0
+"""Largest number whose exp is taken, since exp of a larger one overflows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,24 @@ class Measured:
 
 
 def _ratio(own: float, other: float | None) -> float | None:
-    """Return a ratio; a text that the other model is certain of is the last."""
-    return None if other is None else own / other if other > 0 else math.inf
+    """Return a ratio; a text that the other model is certain of, or does not see, is the last."""
+    if other is None:
+        return None
+    return own / other if math.isfinite(own) and 0 < other < math.inf else math.inf
+
+
+def _exponential(nats: float) -> float:
+    """Return exp of a difference of logarithms within what a number can be; what is none is the last."""
+    return math.exp(max(-LARGEST, min(nats, LARGEST))) if math.isfinite(nats) else math.inf
 
 
 SCORES: dict[str, Callable[[Measured], float | None]] = {
-    "perplexity": lambda one: math.exp(min(one.log_perplexity, 700.0)),
+    "perplexity": lambda one: _exponential(one.log_perplexity),
     "small": lambda one: _ratio(one.log_perplexity, one.small),
     "medium": lambda one: _ratio(one.log_perplexity, one.medium),
     "zlib": lambda one: one.log_perplexity / one.zlib_bits,
-    "lowercase": lambda one: math.exp(max(-700.0, min(one.log_perplexity - one.lowered, 700.0))),
-    "window": lambda one: math.exp(min(one.window, 700.0)),
+    "lowercase": lambda one: _exponential(one.log_perplexity - one.lowered),
+    "window": lambda one: _exponential(one.window),
 }
 """Each score of a text, None where its model is missing."""
 

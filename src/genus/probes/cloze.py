@@ -159,7 +159,7 @@ def _following(model: LoadedModel, predictor: Predictor, one: Cloze, word: str) 
 def _check_length(model: LoadedModel, one: Cloze, length: int) -> None:
     longest = model.recipe.model.max_length
     if longest is not None and length > longest:
-        raise UsageError(f"line {one.line}: the sentence has {length} tokens, the model {longest} positions; shorten it")
+        raise UsageError(f"line {one.line}: the sentence has {length} tokens, the model {longest} positions; cut it")
 
 
 def _expected(logits_MV: Tensor, ids: Any) -> tuple[int, float, int, int]:

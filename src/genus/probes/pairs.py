@@ -45,7 +45,7 @@ class Compared:
 
 
 def read_pairs(path: Path = OWN) -> list[Pair]:
-    """Return the pairs of a table with the columns `template`, `one`, `other` and, if they are there, `kind`, `neutral`.
+    """Return the pairs of a table with the columns `template`, `one`, `other`, and `kind` and `neutral` if there are.
 
     Raises:
         GenusError: the table cannot be read, is empty, or a cell is missing or has no hole, written `{}`.
@@ -93,7 +93,7 @@ def compare(model: LoadedModel, pairs: Sequence[Pair], precision: str = "float32
 
 
 def by_kind(found: Sequence[Compared]) -> dict[str, dict[str, Interval]]:
-    """Return the mean difference, with Student's interval, and the share of pairs of which the first word is likelier."""
+    """Return the mean difference, with Student's interval, and the share of pairs whose first word is likelier."""
     groups: dict[str, list[float]] = defaultdict(list)
     for one in found:
         groups[one.pair.kind].append(one.nats)

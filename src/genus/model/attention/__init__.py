@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from genus.errors import UsageError
 from genus.model.initialization import ResidualBranch
 from genus.part import Part
 
