@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.importorskip("pydivsufsort")
-SMALL = ["--samples", "4", "--tokens", "12", "--best", "2", "--run-tokens", "2", "--run", "device=cpu"]
+SMALL = ["--samples", "4", "--tokens", "12", "--best", "2", "--run-tokens", "1", "--run", "device=cpu"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokens, positions = ByteBPE(vocab_size=300, special_tokens=GPT2), "model.embedding.position.length=64"
+    tokens, positions = ByteBPE(vocab_size=300, special_tokens=GPT2), "model.embedding.position.length=128"
     return write_model(tmp_path_factory.mktemp("model"), "gpt2/tiny", tokens, TEXTS, positions)
 
 
@@ -60,7 +60,7 @@ def test_the_report_says_what_was_found(
         for score in ("perplexity", "small", "zlib", "lowercase", "window")
     }
     assert all(one["runs"] == 4 for one in found["rates"].values())
-    assert found["examples"][0]["run_tokens"] >= 2
+    assert found["examples"][0]["run_tokens"] >= 1
     assert found["examples"][0]["documents"] >= 1
     rows = found["canaries"]["by_repetitions"]
     assert [(row["repetitions"], row["occurrences"], row["canaries"]) for row in rows] == [(1, 1, 1), (3, 3, 1)]
@@ -91,13 +91,11 @@ def test_a_masked_model_is_asked_for_canaries_alone(
     assert main([*given, "--run", "device=cpu", "--json"]) == 0
     told = capsys.readouterr()
     found: dict[str, Any] = json.loads(told.out)
-    assert "its canaries are masked
-    assert restored" in told.err
+    assert "its canaries are masked and restored" in told.err
     assert found["precision"] == []
     assert found["canaries"]["compared"] == 10
     assert main(["memorize", str(masked), "--out", str(tmp_path / "other"), "--corpus", "x"]) == 2
-    assert "this model reads both sides
-    assert writes no text" in capsys.readouterr().err
+    assert "this model reads both sides and writes no text" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(
@@ -109,8 +107,8 @@ def test_bad_input_is_one_line(
         ([], 2, "--corpus: name the text that the model was trained on"),
         (["--corpus", str(tmp_path / "none.txt")], 2, "none.txt"),
         (["--corpus", str(empty)], 1, "there is no text in it to look in"),
-        (["--corpus", str(planted / "text.jsonl"), "--prefixes", str(empty), "--prefix-tokens", "5", "64"], 2,
-         "--prefix-tokens: 64 tokens leave no room in the model's 64 positions"),
+        (["--corpus", str(planted / "text.jsonl"), "--prefixes", str(empty), "--prefix-tokens", "5", "128"], 2,
+         "--prefix-tokens: 128 tokens leave no room in the model's 128 positions"),
         (["--corpus", str(planted / "text.jsonl"), "--prefixes", str(empty)], 1, "the text of prefixes is empty"),
         (["--samples", "0"], 2, "--samples 0: leaves nothing to do"),
         (["--best", "0"], 2, "--best: expected a larger number"),

@@ -44,7 +44,7 @@ def test_metrics_of_a_noisy_table(place: Place, tuned: Path, capsys: pytest.Capt
     zero = document(capsys, "evaluate", model, table, "--noise", "drop:0")
     assert zero == clean
     noised = document(capsys, "evaluate", model, table, "--noise", "random-case:0.1")
-    told = json.loads((tuned / "report.json").read_text())["trials"][0]["metrics"]["validation"]
+    told = json.loads((tuned / "seed-0" / "result.json").read_text())["trial"]["metrics"]["validation"]
     assert noised["accuracy"] == pytest.approx(told["accuracy"])
 
 

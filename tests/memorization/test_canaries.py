@@ -52,7 +52,8 @@ def test_draws_are_a_function_of_the_seed() -> None:
     assert planted.canaries != draw_canaries(5, (1, 10, 100), seed=4).canaries
     assert Counter(one.repetitions for one in planted.canaries) == {1: 5, 10: 5, 100: 5}
     assert len({one.before for one in planted.canaries}) == 15
-    assert all(one.text == f"{one.before} {one.secret}." and len(one.secret) == 4 for one in planted.canaries)
+    assert all(one.text == f"{one.before} {one.secret}." for one in planted.canaries)
+    assert {len(one.secret) for one in planted.canaries} == {4}
     assert planted.space == 10_000
 
 
@@ -69,7 +70,8 @@ def test_copies_stand_among_the_documents_as_often_as_is_said() -> None:
     counts = Counter(one.text for one in found if one.source == "canaries")
     assert counts == {one.text: one.repetitions for one in planted.canaries}
     places = [place for place, one in enumerate(found) if one.source == "canaries"]
-    assert min(places) < 20 and max(places) > len(found) - 20  # of 144 uniform ones
+    assert min(places) < 20  # of 144 uniform ones
+    assert max(places) > len(found) - 20
     assert found == [*with_canaries(DOCUMENTS, len(DOCUMENTS), planted)]
 
 
