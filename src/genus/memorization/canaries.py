@@ -68,7 +68,7 @@ class Planted:
     @property
     def space(self) -> int:
         """|R|, the number of possible secrets."""
-        return len(self.alphabet) ** self.length
+        return int(len(self.alphabet) ** self.length)
 
     def secret(self, number: int) -> str:
         """Return the secret of a number from 0 to |R| - 1."""
