@@ -24,8 +24,11 @@ from genus.cli import (
     find,
     generate,
     likelihoods,
+    memorize,
     mup,
     plan,
+    plant,
+    probe,
     quickstart,
     rows,
     scale,
@@ -82,6 +85,9 @@ app.command("vectors")(vectors.vectors)
 app.command("generate")(generate.generate)
 app.command("draw")(draw.draw)
 app.command("serve")(serve.serve)
+app.command("probe")(probe.probe)
+app.command("plant")(plant.plant)
+app.command("memorize")(memorize.memorize)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)
 app.command("export")(export.export)

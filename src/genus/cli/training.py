@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genus.cli.noise import EvaluationNoise, TrainNoise, of_splits
 from genus.cli.options import (
     AsJson,
     Choices,
@@ -255,6 +256,8 @@ def finetune(
     adapt_settings: AdaptSettings = [],
     augment: Augment = None,
     augment_settings: AugmentSettings = [],
+    train_noise: TrainNoise = None,
+    noise: EvaluationNoise = None,
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -273,7 +276,7 @@ def finetune(
     row = with_adaptation(settled(source.recipe, task, settings), adapt, adapt_settings)
     start = Start(row, source.tokenizer, None if random else source.learner, model_folder(model))
     if task in SUITES:
-        of_one = accumulate > 1 or few or teacher
+        of_one = accumulate > 1 or few or teacher or train_noise or noise
         refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, of_one)
         run_all(start, SUITES[task], data, out, range(seeds), run, values, from_mnli, as_json)
         return
@@ -283,7 +286,8 @@ def finetune(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
     files, guide = _files(data, asked, validation, test), _teacher(teacher, teacher_settings)
-    how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few, "teacher": guide}
+    how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few, "teacher": guide,
+                           "noises": of_splits(train_noise, noise)}  # fmt: skip
     best = sweeps.sweep(start, asked, files, out / "sweep", values, **how).finetuning if values else None
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), **how)
     _tell(report, task, as_json)
