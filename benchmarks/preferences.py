@@ -18,6 +18,7 @@ import shutil
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 WORDS = 8
 """Of a review, which responses go on from."""
-MEASURED = 256
-"""Held-out prompts."""
 BEST_OF = (1, 2, 4, 8, 16)
 CPU = ["--run", "device=cpu", "--run", "tracker=none", "--run", "workers=0"]
 
@@ -51,7 +50,7 @@ def main() -> None:
     prepare(options)
     found: dict[str, Any] = {"choices": told(options), "reward_model": reward_model(options), "runs": {}}
     for name, make in ways(options).items():
-        found["runs"][name] = once(options.out / name, lambda name=name, make=make: make(options, options.out / name))
+        found["runs"][name] = once(options.out / name, partial(make, options, options.out / name))
         write_json(options.results / "preferences.json", found)
         print(f"{name}: {brief(found['runs'][name])}; {time.time() - begun:.0f} s", flush=True)
     write_json(options.results / "preferences.json", found)
@@ -66,19 +65,24 @@ def parsed() -> argparse.Namespace:
     made.add_argument("--out", type=Path, required=True, help="where models and runs are kept")
     made.add_argument("--results", type=Path, help="where the JSON and the figure are written; by default the results")
     made.add_argument("--quick", action="store_true", help="the smallest size, which shows that all of it runs")
+    made.add_argument("--row", default="gpt2/mini", help="the decoder")
+    made.add_argument("--pieces", type=int, default=8000, help="of its vocabulary")
     made.add_argument("--seeds", type=int, default=2, help="of each run of PPO and DPO")
     made.add_argument("--pretraining", type=int, default=1500, help="steps")
     made.add_argument("--episodes", type=int, default=6400, help="responses that each run of PPO learns from")
     made.add_argument("--prompts", type=int, default=2000)
+    made.add_argument("--labels", type=int, default=6000, help="reviews that the classifier learns from")
     made.add_argument("--tokens", type=int, default=16, help="of a response")
     made.add_argument("--betas", nargs="+", type=float, default=[0.03, 0.1, 0.3], help="fixed penalties of PPO")
     made.add_argument("--targets", nargs="+", type=float, default=[2.0, 6.0], help="of the adaptive penalty, in nats")
     made.add_argument("--dpo-betas", nargs="+", type=float, default=[0.03, 0.1, 0.3])
+    made.add_argument("--measured", type=int, default=256, help="held-out prompts")
     made.add_argument("--rate", type=float, default=1e-4, help="peak learning rate of PPO, for a model so small")
     options = made.parse_args()
     options.results = options.results or (options.out / "results" if options.quick else RESULTS)
     if options.quick:
-        options.seeds, options.pretraining, options.episodes, options.prompts = 1, 40, 256, 100
+        options.seeds, options.pretraining, options.episodes, options.prompts, options.labels = 1, 40, 256, 100, 300
+        options.row, options.pieces, options.measured = "gpt2/tiny", 1000, 64
         options.betas, options.targets, options.dpo_betas = [0.1], [2.0], [0.1]
     return options
 
@@ -120,16 +124,15 @@ def prepare(options: argparse.Namespace) -> None:
         every = list(reviews(options, "train"))
         lines(out / "text.jsonl", [{"text": row["text"]} for row in every[:size]])
         labels = [{"text": row["text"][:600], "label": ["negative", "positive"][row["label"]]} for row in every]
-        lines(out / "sentiment.jsonl", labels[: 300 if options.quick else 6000])
+        lines(out / "sentiment.jsonl", labels[: options.labels])
         starts = [" ".join(row["text"].split()[:WORDS]) for row in reviews(options, "test")]
         starts = list(dict.fromkeys(starts))
-        lines(out / "held_out.jsonl", [{"prompt": one} for one in starts[:MEASURED]])
-        lines(out / "prompts.jsonl", [{"prompt": one} for one in starts[MEASURED : MEASURED + options.prompts]])
-    row, pieces = ("gpt2/tiny", 1000) if options.quick else ("gpt2/mini", 8000)
+        lines(out / "held_out.jsonl", [{"prompt": one} for one in starts[: options.measured]])
+        lines(out / "prompts.jsonl", [{"prompt": one} for one in starts[options.measured :][: options.prompts]])
     if not (out / "decoder" / "done.json").exists():
         more = ["--resume"] if (out / "decoder" / "checkpoints").exists() else []
-        sets = ["--set", f"tokens.vocab_size={pieces}", "--set", f"budget.amount={options.pretraining}"]
-        genus("pretrain", row, out / "text.jsonl", "--out", out / "decoder", *sets, *CPU, *more)
+        sets = ["--set", f"tokens.vocab_size={options.pieces}", "--set", f"budget.amount={options.pretraining}"]
+        genus("pretrain", options.row, out / "text.jsonl", "--out", out / "decoder", *sets, *CPU, *more)
         write_json(out / "decoder" / "done.json", {})
     if not (out / "classifier" / "report.json").exists():
         sets = ["--set", f"finetuning.epochs={1 if options.quick else 3}", "--set", "finetuning.max_length=128"]
@@ -145,8 +148,18 @@ def respond(options: argparse.Namespace) -> None:
     for name, samples in (("rated", 4), ("held_out_rated", max(BEST_OF))):
         if not (out / f"{name}.jsonl").exists():
             prompts = out / ("prompts.jsonl" if name == "rated" else "held_out.jsonl")
-            genus("respond", out / "decoder", "--prompts", prompts, "--out", out / f"{name}.jsonl", "--samples", samples,
-                  "--temperature", 1, *judge(options), "--tokens", options.tokens, "--seed", samples, *CPU)  # fmt: skip
+            drawn: list[object] = [
+                "--samples",
+                samples,
+                "--temperature",
+                1,
+                "--tokens",
+                options.tokens,
+                "--seed",
+                samples,
+            ]
+            more = [*judge(options), *drawn, *CPU]
+            genus("respond", out / "decoder", "--prompts", prompts, "--out", out / f"{name}.jsonl", *more)
     if not (out / "pairs.jsonl").exists():
         rated = [row for _, row in rows(out / "rated.jsonl")]
         lines(out / "completions.jsonl", [{"prompt": row["prompt"], "completion": best(row)} for row in rated])
@@ -185,7 +198,7 @@ def reward_model(options: argparse.Namespace) -> dict[str, Any]:
         task = ["--task", "preference", "--seeds", 1, *sets]
         genus("finetune", options.out / "decoder", options.out / "rated.jsonl", "--out", out, *task, *CPU)
         report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-        return {"accuracy": report["trials"][0]["metrics"]["validation"]["accuracy"], "chance": 0.25}
+        return {"accuracy": report["seeds"][0]["metrics"]["validation"]["accuracy"], "chance": 0.25}
 
     return once(options.out / "reward", make)
 
@@ -225,10 +238,12 @@ def ppo(
     def make(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         more = ["--resume"] if (folder / "checkpoints").exists() else []
         by: list[object] = ["--reward", options.out / "reward"] if learned else judge(options)
-        sets: list[object] = ["--set", f"optimizer.lr={options.rate}", "--run", "checkpoint_every=100"]
-        genus("prefer", options.out / "decoder", "--prompts", options.out / "prompts.jsonl", "--out", folder, *by, *penalty,
-              "--tokens", options.tokens, "--temperature", 1, "--episodes", options.episodes, "--seed", seed, *sets, *CPU,
-              *more)  # fmt: skip
+        sets: list[object] = ["--set", f"optimizer.lr={options.rate}", "--run", "checkpoint_every=100", "--seed", seed]
+        sets += ["--tokens", options.tokens, "--temperature", 1, "--episodes", options.episodes]
+        prompts = options.out / "prompts.jsonl"
+        genus(
+            "prefer", options.out / "decoder", "--prompts", prompts, "--out", folder, *by, *penalty, *sets, *CPU, *more
+        )
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
         made = [row for row in map(json.loads, text.splitlines()) if "rollout/kl" in row]
         names = {"kl": "rollout/kl", "reward": "rollout/raw_reward", "beta": "rollout/beta"}

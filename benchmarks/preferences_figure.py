@@ -76,10 +76,10 @@ def page(found: dict[str, Any]) -> str:
     )
     model = found["reward_model"]
     body = f"""{figure(found["runs"])}
-<p class="note">Lines: PPO while it learns (means of {SMOOTH} batches). Filled points: ends of PPO (blue) and DPO (orange),
-on the same held-out prompts. Ring: fine-tuning on the best of four. Dashes: best of n, n = 1 to 16, at the most that its
-KL can be.</p>
-<table><tr><th>way</th><th>log-odds of positive</th><th>KL, nats</th><th>seeds</th></tr>{rows}</table>
+<p class="note">Lines: PPO while it learns (means of {SMOOTH} batches). Filled points: ends of PPO (blue) and DPO
+(orange), on the same held-out prompts. Ring: fine-tuning on the best of four. Dashes: best of n, n = 1 to 16, at the
+most that its KL can be.</p>
+<table><tr><th>way</th><th>log-odds</th><th>KL, nats</th><th>seeds</th></tr>{rows}</table>
 <p>A reward model of the best of four agrees with the rule in {model["accuracy"]:.1%} of held-out rows (chance
 {model["chance"]:.0%}).</p>"""
     return document("Reward against divergence, learning from preferences", STYLED, body)

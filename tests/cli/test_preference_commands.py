@@ -86,7 +86,7 @@ def test_direct_preference_and_evaluation_of_a_reward_model(made: Path, tmp_path
     capsys.readouterr()
     found = document(capsys, "evaluate", tmp_path / "reward", pairs)
     assert 0 <= found["accuracy"] <= 1
-    assert main(["evaluate", str(tmp_path / "direct"), str(pairs), "--task", "direct-preference"]) == 1
+    assert main(["evaluate", str(tmp_path / "direct"), str(pairs), "--task", "direct-preference"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genus.preferences.advantages import generalized_advantages, token_rewards, whitened
+from genus.preferences.advantages import generalized_advantages, scaled, token_rewards, whitened
 
 NUMBER = st.floats(-5, 5, allow_nan=False, width=32)
 SEQUENCES = st.lists(st.lists(st.tuples(NUMBER, NUMBER), min_size=1, max_size=9), min_size=1, max_size=4)
@@ -23,8 +23,8 @@ def test_generalized_advantages(sequences: list[list[tuple[float, float]]], disc
         deltas = [reward + discount * values[t + 1] - values[t] for t, (reward, _) in enumerate(one)]
         for t in range(len(one)):
             wanted.append(sum((discount * trace) ** k * delta for k, delta in enumerate(deltas[t:])))
-    rewards, values = (np.array([pair[side] for one in sequences for pair in one]) for side in (0, 1))
-    found = generalized_advantages(rewards, values, [len(one) for one in sequences], discount, trace)
+    rewards, told = (np.array([pair[side] for one in sequences for pair in one]) for side in (0, 1))
+    found = generalized_advantages(rewards, told, [len(one) for one in sequences], discount, trace)
     assert found == pytest.approx(wanted, abs=1e-6)
 
 
@@ -43,8 +43,9 @@ def test_token_rewards(sequences: list[list[tuple[float, float]]], beta: float, 
         at += len(one)
 
 
-def test_whitened() -> None:
+def test_whitened_and_scaled() -> None:
     values = np.array([1.0, 4.0, -2.0, 9.0])
-    mean, deviation = values.mean(), np.sqrt(((values - values.mean()) ** 2).mean() + 1e-8)
-    assert whitened(values, shifted=True) == pytest.approx((values - mean) / deviation)
-    assert whitened(values, shifted=False) == pytest.approx((values - mean) / deviation + mean)
+    deviation = np.sqrt(((values - values.mean()) ** 2).mean())
+    assert whitened(values) == pytest.approx((values - values.mean()) / deviation)
+    assert scaled(values) == pytest.approx(values / deviation)
+    assert np.isfinite(scaled(np.ones(3))).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -59,7 +58,8 @@ def test_metrics_tell_losses_entropy_and_clipping(run: Path) -> None:
     assert len(steps) == 120
     names = {"policy", "policy/clipped", "policy/entropy", "policy/moved", "value", "value/clipped"}
     assert names <= steps[0].keys()
-    assert steps[0]["policy/clipped"] == 0 and steps[0]["policy/moved"] < 1e-9, "the first ratio is 1"
+    assert steps[0]["policy/clipped"] == 0, "the first ratio is 1"
+    assert steps[0]["policy/moved"] < 1e-9
     assert any(row["policy/clipped"] > 0 for row in steps)
     assert steps[0]["lr"] == pytest.approx(1e-2)
     assert steps[-1]["lr"] < 2e-4
@@ -112,11 +112,13 @@ def test_minibatches_and_passes_divide_a_batch(tmp_path: Path) -> None:
     assert sum("loss" in row for row in steps) == 2 * 3 * 2
 
 
-@pytest.mark.parametrize(("beta", "near"), [(100.0, True), (0.0, False)])
-def test_a_large_penalty_keeps_the_policy_at_its_reference(tmp_path: Path, beta: float, near: bool) -> None:
-    learned(tmp_path, 15 * 32, f"{ROLLOUTS}.penalty=FixedKL", f"{ROLLOUTS}.penalty.beta={beta}")
-    divergence = rollouts(tmp_path)[-1]["rollout/kl"]
-    assert divergence < 0.3 if near else divergence > 1.0
+def test_a_large_penalty_keeps_the_policy_at_its_reference(tmp_path: Path) -> None:
+    reached = {}
+    for beta in (0.0, 30.0):
+        fixed = [f"{ROLLOUTS}.penalty=FixedKL", f"{ROLLOUTS}.penalty.beta={beta}", "optimizer.lr=6e-3"]
+        learned(tmp_path / str(beta), 25 * 32, *fixed)
+        reached[beta] = rollouts(tmp_path / str(beta))[-1]["rollout/kl"]
+    assert reached[30.0] < 0.5 < 3 < reached[0.0]
 
 
 def test_the_controller_moves_beta_as_the_paper_says() -> None:

@@ -30,10 +30,10 @@ FOLDER = Path("reward")
 TEXTS = ["the cat sat", "a dog in a barn was far away", "mat"]
 
 
-def judge(objective: FineTuned, **changes: int) -> LoadedModel:
+def judge(objective: FineTuned, max_length: int = 48) -> LoadedModel:
     """Return a model of random weights with another vocabulary than the policy's."""
     tokenizer = ByteBPE(vocab_size=300, special_tokens=GPT2).train(["naïve café and any other text"] * 20)
-    plain = replace(ROW.finetuning, task_tokens=None, language_model=0.0, **changes)
+    plain = replace(ROW.finetuning, task_tokens=None, language_model=0.0, max_length=max_length)
     row = replace(ROW, tokens=tokenizer.tokens, finetuning=plain)
     recipe = Start(row, tokenizer).fine_tuned(objective, plain)
     torch.manual_seed(5)
@@ -81,7 +81,7 @@ def test_a_model_that_was_not_fine_tuned_rates_nothing() -> None:
 def test_a_reward_that_is_not_finite_is_named_with_its_text() -> None:
     model = judge(RewardModel())
     with torch.no_grad():
-        model.learner.heads["reward_model"].classes.bias.fill_(torch.nan)  # type: ignore[union-attr]
+        model.learner.heads["reward_model"].classes.bias.fill_(torch.nan)  # type: ignore[union-attr, operator]
     with pytest.raises(GenusError, match="gives nan for 'the cat sat', which is no finite number"):
         Reward(FOLDER, model)(TEXTS)
 

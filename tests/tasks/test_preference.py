@@ -109,7 +109,7 @@ def test_the_end_of_a_text_is_read_and_its_beginning_is_lost(tokenizer: Tokenize
 
 def test_a_new_reward_head_has_the_papers_deviation() -> None:
     torch.manual_seed(0)
-    wide = replace(ROW.model, hidden=512)
+    wide = ROW.model.overlay({"hidden": 512})
     head = Preference().objective([]).build(wide, 8)
     weight = head.classes.weight  # type: ignore[union-attr]
     assert cast("torch.Tensor", weight).std().item() == pytest.approx(513**-0.5, rel=0.15)
@@ -157,7 +157,7 @@ def log_probability(learner: Learner, tokenizer: Tokenizer, prompt: str, respons
     for place, token in enumerate(after):
         ids = torch.tensor([before + after[:place]])
         state = learner.network(Batch({"tokens": equal_rows(ids)}, {}))["tokens"][-1:]
-        logits = learner.heads["causal_lm"].lm_head(state)[0]  # type: ignore[union-attr, operator]
+        logits = learner.heads["causal_lm"].lm_head(state)[0]  # type: ignore[operator]
         total = total + logits[token] - logits.exp().sum().log()
     return total
 
@@ -183,7 +183,7 @@ def test_direct_preference_loss_and_gradient(start: Start) -> None:
         better, worse = (beta * (a.item() - b.item()) for a, b in zip(own, known, strict=True))
         wanted += -np.log(1 / (1 + np.exp(-(better - worse))))
         weight = -beta / (1 + np.exp(-(worse - better)))
-        (weight * (own[0] - own[1])).backward()  # type: ignore[no-untyped-call]
+        (weight * (own[0] - own[1])).backward()
     assert sums["direct_preference"].item() == pytest.approx(wanted, rel=1e-5)
     assert found
     for name, parameter in learner.named_parameters():

@@ -52,8 +52,17 @@ def generalized_advantages(
     return found
 
 
-def whitened(values_M: Numbers, *, shifted: bool) -> Numbers:
-    """Return numbers divided by their standard deviation, and with mean 0 where they are `shifted`; else their own."""
-    mean = values_M.mean()
-    found: Numbers = (values_M - mean) / np.sqrt(values_M.var() + LEAST)
-    return found if shifted else found + mean
+def scaled(values_M: Numbers) -> Numbers:
+    """Return numbers divided by their standard deviation, which changes no preference among policies.
+
+    Deviation: the released code adds back the mean, which it does not divide (utils/core.py: whiten without
+    `shift_mean`). In responses of one length that is the same for all; where responses may end, a constant reward per
+    token would be a reason to end early, or late.
+    """
+    found: Numbers = values_M / np.sqrt(values_M.var() + LEAST)
+    return found
+
+
+def whitened(values_M: Numbers) -> Numbers:
+    """Return numbers with mean 0 and variance 1."""
+    return scaled(values_M - values_M.mean())

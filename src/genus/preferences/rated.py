@@ -29,7 +29,7 @@ def rated(
     seed: int = 0,
     precision: str = "float32",
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each prompt: `prompt`, `responses`, and with a reward `rewards` and `best`, the best one's number.
+    """Yield a row for each prompt: `prompt`, `responses`; with a reward `rewards`, and `best`, the best one's number.
 
     With the responses of people's choice in place of `best`, or with a rule for it, rows are what a reward model learns
     from (`Preference`). The best of n responses by a reward model is also the baseline of all that is learned from it.
@@ -57,6 +57,7 @@ def rated(
         some = prompts[first : first + AT_ONCE]
         asked = requests(rollouts, some, range(first, first + len(some)), samples)
         texts = [[told(one, rollouts.stop) for one in found] for found in engine.generate(asked, decoding)]
+        rows: list[dict[str, Any]]
         rows = [{"prompt": prompt, "responses": own} for prompt, own in zip(some, texts, strict=True)]
         if reward is not None:
             found = reward([prompt + text for prompt, own in zip(some, texts, strict=True) for text in own])

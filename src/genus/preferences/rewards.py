@@ -50,8 +50,8 @@ class Reward:
         try:
             self.objective = objective_of(model)
         except GenusError:
-            raise UsageError(f"--reward {folder}: was not fine-tuned, so that it has nothing to say of texts; run `genus "
-                             "finetune --task preference` or `--task classification` on it") from None  # fmt: skip
+            raise UsageError(f"--reward {folder}: was not fine-tuned, so that it has nothing to say of texts; run "
+                             "`genus finetune` with --task preference or classification on it") from None  # fmt: skip
         self.task = usual_task(model, self.objective)
         if len(self.task.texts) > 1:
             raise UsageError(
@@ -70,7 +70,7 @@ class Reward:
         """SHA-256 of what rewards depend on."""
         recipe = self.model.recipe
         parts = [recipe.model.hash(), self.objective.hash(), self.model.tokenizer.hash(), self.label]
-        parts += [recipe.finetuning.max_length, fingerprint(self.model.learner.state_dict())]
+        parts += [str(recipe.finetuning.max_length), fingerprint(self.model.learner.state_dict())]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def to(self, device: torch.device) -> Reward:

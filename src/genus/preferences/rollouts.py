@@ -15,7 +15,7 @@ import torch
 from genus.examples.keys import ORDER, generator
 from genus.generate.engine import Engine
 from genus.objectives.reinforcement.ppo import ADVANTAGE, LOG_PROBABILITY, RETURN, VALUE
-from genus.preferences.advantages import generalized_advantages, token_rewards, whitened
+from genus.preferences.advantages import generalized_advantages, scaled, token_rewards, whitened
 from genus.preferences.responses import Responses, drawn, example, judge, packed, scored
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class RolloutFeed:
     holds what was made, so that a run that is resumed within a batch goes on with the same responses.
 
     Source: Ziegler et al. 2019, released code, train_policy.py: PPOTrainer. Deviations: rewards per token and
-    advantages are whitened over the batch and not over each minibatch, which are the same by default; responses may
-    end before their last token.
+    advantages are whitened over the batch and not over each minibatch, which are the same by default, the former
+    without their mean (`advantages.scaled`); responses may end before their last token.
     """
 
     def __init__(self, policy: Policy, prompts: Sequence[str], micro_batch: int) -> None:
@@ -198,11 +198,11 @@ class RolloutFeed:
         own, entropy, values, reference = self.policy.judged(learner, responses)
         rewards = token_rewards(scores, own, reference, self.beta, responses.lengths)
         if chosen.whiten:
-            rewards = whitened(rewards, shifted=False)
+            rewards = scaled(rewards)
         advantages = generalized_advantages(rewards, values, responses.lengths, chosen.discount, chosen.trace)
         self.known = np.zeros((len(own), 4), np.float32)
         self.known[:, LOG_PROBABILITY], self.known[:, VALUE] = own, values
-        self.known[:, ADVANTAGE], self.known[:, RETURN] = whitened(advantages, shifted=True), advantages + values
+        self.known[:, ADVANTAGE], self.known[:, RETURN] = whitened(advantages), advantages + values
         told = _told(scores, raw, own - reference, entropy, responses)
         self.divergence = told["kl"]
         return told | {"beta": self.beta, "episodes": float((self.number + 1) * chosen.batch)}

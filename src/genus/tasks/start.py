@@ -64,8 +64,8 @@ class Start:
         expected = replace(self.recipe, tokens=self.tokenizer.tokens).vocab_rows
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
             raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
-        beside = () if objective.token_losses or not settings.language_model else (self._language_model(),)
-        beside = tuple(one for one in beside if one.name != objective.name)  # whose head is the language model's own
+        several = [] if objective.token_losses or not settings.language_model else [self._language_model()]
+        beside = [one for one in several if one.name != objective.name]  # whose head is not the language model's own
         try:
             return replace(
                 self.recipe,

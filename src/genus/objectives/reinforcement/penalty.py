@@ -30,7 +30,7 @@ class FixedKL(KLPenalty):
 
 
 class AdaptiveKL(KLPenalty):
-    """Log-space proportional controller of the coefficient, which seeks a target of the divergence:
+    """Log-space proportional controller of the coefficient, which seeks a target of the divergence.
 
         e = clip(KL / target - 1, -bound, bound),  beta <- beta (1 + gain e)
 
