@@ -106,15 +106,27 @@ class Connection:
 
     async def ask(self, given: bytes) -> bytes:
         """Return the body of the answer; ValueError: its status is not 200."""
+        kept = self.streams is not None
+        try:
+            head = await self._head(given)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            if not kept:
+                raise
+            self.close()  # an idle connection, which the server has closed
+            self.streams = None
+            head = await self._head(given)
+        if b" 200 " not in head.split(b"\r\n", 1)[0]:
+            raise ValueError(head.decode())
+        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        return bytes(await self.streams[0].readexactly(length))
+
+    async def _head(self, given: bytes) -> bytes:
+        """Send a request; return the head of its answer."""
         if self.streams is None:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self.streams
         writer.write(given)
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b" 200 " not in head.split(b"\r\n", 1)[0]:
-            raise ValueError(head.decode())
-        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        return await reader.readexactly(length)
+        return bytes(await reader.readuntil(b"\r\n\r\n"))
 
     def close(self) -> None:
         """Close the connection."""

@@ -18,6 +18,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
+from torch import Tensor, nn
 
 from genus.processes import cores
 
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+
+class States(nn.Module):
+    """The last hidden states of a class of transformers, by inputs in order: what a graph is traced from."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+        """Forward pass: return the last hidden states."""
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+        return self.network(**given, use_cache=False).last_hidden_state
 
 
 class Body(BaseModel):
@@ -56,8 +70,8 @@ def of_onnxruntime(model: Path) -> Callable[[list[str]], NDArray[np.float32]]:
         example = reader(["a text", "another, longer text"], padding=True, return_tensors="pt")
         axes = {name: {0: "texts", 1: "tokens"} for name in (*names, "states")}
         torch.onnx.export(
-            network, tuple(example[name] for name in names), graph, input_names=[*names], output_names=["states"],
-            dynamic_axes=axes, dynamo=False,
+            States(network), tuple(example[name] for name in names), graph, input_names=[*names],
+            output_names=["states"], dynamic_axes=axes, dynamo=False,
         )  # fmt: skip
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = cores()
