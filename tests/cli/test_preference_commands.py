@@ -70,6 +70,8 @@ def test_from_responses_to_a_reward_model_and_a_policy(made: Path, tmp_path: Pat
     assert main(["prefer", str(made / "gpt"), *given, "--out", str(tmp_path / "policy"), "--beta", "0.1", *FEW]) == 2
     assert "resume it, or take another folder" in capsys.readouterr().err
     assert main(["generate", str(tmp_path / "policy"), "the film", "--max-tokens", "3"]) == 0
+    config = json.loads((tmp_path / "policy" / "model" / "config.json").read_text())
+    assert config["architectures"] == ["GPT2LMHeadModel"]
     recipe = json.loads((tmp_path / "policy" / "recipe.json").read_text())
     assert recipe["objectives"][0]["rollouts"]["penalty"] == {"kind": "FixedKL", "beta": 0.1}
     assert main(["show", str(tmp_path / "policy")]) == 0
@@ -109,8 +111,9 @@ def test_what_cannot_be_used(
     given = options(made, **(changed | within))
     assert main(["prefer", str(made / "gpt"), "--out", str(tmp_path / "run"), *FEW, *given]) == code
     said = capsys.readouterr().err
-    assert told in said
-    assert len(said.strip().splitlines()) == 1
+    *before, last = said.strip().splitlines()
+    assert told in last
+    assert all("has another vocabulary than the policy" in line for line in before)
 
 
 def test_an_encoder_is_no_policy(made: Path, tmp_path: Path, capsys: Captured) -> None:

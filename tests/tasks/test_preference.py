@@ -85,7 +85,7 @@ def test_what_a_table_lacks_is_named(tmp_path: Path) -> None:
         Preference(texts=("a", "b"))
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="needs the shared data sets")
+@pytest.mark.shared
 @pytest.mark.parametrize(
     ("file", "task"),
     [("hh_rlhf/harmless_base_test.jsonl.gz", Preference()),

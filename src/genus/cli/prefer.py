@@ -11,6 +11,7 @@ from genus.cli.output import columns, document
 from genus.errors import GenusError, UsageError, near, say
 
 if TYPE_CHECKING:
+    from genus.export.folder import LoadedModel
     from genus.preferences.rewards import Reward
     from genus.train.run import Run
 
@@ -98,7 +99,7 @@ def prefer(
     asked += [] if unended is None else [f"{ROLLOUTS}.unended={unended}"]
     recipe = overridden(replace(policy_recipe(source), seed=seed), [*asked, *settings])
     recipe = settled(recipe, episodes, accumulate)
-    judge = _reward(reward, reward_class, run)
+    judge = _reward(reward, reward_class, run, source)
     summary = prefer(
         source, judge, Prompts.divided(read_prompts(prompts, text), HELD_OUT), out, recipe, run, resume=resume
     )
@@ -143,7 +144,8 @@ def respond(
     if samples < 1:
         raise UsageError(f"--samples: expected at least 1, got {samples}")
     run, asked = generating_run(running), read_prompts(prompts, text)
-    source, judge = read_model(policy), None if reward is None else _reward(reward, reward_class, run)
+    source = read_model(policy)
+    judge = None if reward is None else _reward(reward, reward_class, run, source)
     source.learner.to(device_of_run(run))
     chosen = replace(Rollouts(), tokens=tokens, temperature=temperature, stop=stop)
     counter, rows = Counter("responding", "prompts"), []
@@ -197,10 +199,13 @@ def _penalty(beta: float | None, target: float | None) -> list[str]:
     ]
 
 
-def _reward(folder: Path, label: str | None, run: "Run") -> "Reward":
-    """Return what rates responses, on the run's device."""
+def _reward(folder: Path, label: str | None, run: "Run", policy: "LoadedModel") -> "Reward":
+    """Return what rates a policy's responses, on the run's device; that it has another vocabulary is said."""
     from genus.cli.folders import read_model
     from genus.preferences.rewards import Reward
     from genus.train.world import device_of_run
 
-    return Reward(folder, read_model(folder), label, run.precision).to(device_of_run(run))
+    found = Reward(folder, read_model(folder), label, run.precision).to(device_of_run(run))
+    if found.model.tokenizer.pieces != policy.tokenizer.pieces:
+        say(f"--reward {folder}: has another vocabulary than the policy, and reads its responses as text")
+    return found
