@@ -35,8 +35,7 @@ from genus.tokens.tokenizer import Tokenizer
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
-    from jobs import Job
-
+    from genus.jobs import Job
     from genus.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "distillation.json"

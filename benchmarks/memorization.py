@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family import FAILED, carried_out, take_over
+from family_plan import FAILED, carried_out, take_over
 from family_runs import Words
-from jobs import Job
 from memorization_runs import CORPORA, TOP_K, CanaryCorpora, Exposed
 
 from genus import catalog
 from genus.evaluate.interval import interval, wilson
 from genus.files import write_json
+from genus.jobs import Job
 from genus.memorization.canaries import REPETITIONS
 from genus.memorization.verbatim import TOKENS
 from genus.processes import cores

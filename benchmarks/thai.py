@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from jobs import Job
     from numpy.typing import NDArray
+
+    from genus.jobs import Job
 
 RESULTS = Path(__file__).parent / "results" / "thai.json"
 CORPUS, TASK = "th_gov_news", "wisesight_sentiment"

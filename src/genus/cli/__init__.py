@@ -29,6 +29,7 @@ from genus.cli import (
     plan,
     plant,
     probe,
+    prefer,
     quickstart,
     rows,
     scale,
@@ -75,6 +76,8 @@ app.command("find")(find.find)
 app.command("prepare")(data.prepare)
 app.command("pretrain")(training.pretrain)
 app.command("finetune")(training.finetune)
+app.command("respond")(prefer.respond)
+app.command("prefer")(prefer.prefer)
 app.command("evaluate")(use.evaluate)
 app.command("analyze")(analyze.analyze)
 app.command("evaluate-code")(code.evaluate_code)

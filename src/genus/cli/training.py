@@ -151,9 +151,9 @@ TaskName = Annotated[
     typer.Option(
         "--task",
         help="classification, contrastive-classification, multi-label, regression, tagging, recurrent-tagging, "
-        "character-spans, choice, question-answering, completion, text-to-text, entities-to-text, sentence-embedding, "
-        "reranking; a dataset: one of GLUE such as sst2 (as text to text, sst2-as-text), squad, squad2, conll2003, "
-        "race, dream, arc, xcopa; or all of GLUE: glue.",
+        "character-spans, choice, question-answering, preference, direct-preference, completion, text-to-text, "
+        "entities-to-text, sentence-embedding, reranking; a dataset: one of GLUE such as sst2 (as text to text, "
+        "sst2-as-text), squad, squad2, conll2003, race, dream, arc, xcopa; or all of GLUE: glue.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]

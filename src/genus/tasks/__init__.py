@@ -120,6 +120,10 @@ class Task(Part, ABC):
         """
         return tuple(text_in(row, column) for column in self.texts), label_in(row, self.label)
 
+    def of_text(self, text: str) -> tuple[str, ...]:
+        """Return the texts of a row that is asked about one text alone."""
+        return (text,)
+
     @property
     def purpose(self) -> str:
         """What a model is fine-tuned to do, in the words of its card."""
