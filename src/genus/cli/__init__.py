@@ -11,6 +11,7 @@ import typer
 
 from genus.cli import (
     analyze,
+    attack,
     clean,
     code,
     compare,
@@ -80,6 +81,7 @@ app.command("respond")(prefer.respond)
 app.command("prefer")(prefer.prefer)
 app.command("evaluate")(use.evaluate)
 app.command("analyze")(analyze.analyze)
+app.command("attack")(attack.attack)
 app.command("evaluate-code")(code.evaluate_code)
 app.command("fill")(use.fill)
 app.command("embed")(embed.embed)

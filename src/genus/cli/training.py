@@ -203,7 +203,8 @@ Augment = Annotated[
     typer.Option(
         "--augment",
         metavar="KIND",
-        help="With few labels: random-edits, masked-replacement, back-translation, mixup, self-training, consistency.",
+        help="With few labels: random-edits, masked-replacement, back-translation, mixup, self-training, consistency; "
+        "adversarial-training.",
     ),
 ]
 AugmentSettings = Annotated[
