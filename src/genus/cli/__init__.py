@@ -14,17 +14,23 @@ from genus.cli import (
     attack,
     clean,
     code,
+    compare,
     compress,
     data,
     doctor,
+    draw,
     embed,
     export,
     features,
     find,
     generate,
     likelihoods,
+    memorize,
     mup,
     plan,
+    plant,
+    probe,
+    prefer,
     quickstart,
     rows,
     scale,
@@ -63,6 +69,7 @@ app.command("table")(rows.table)
 app.add_typer(tokenizer, name="tokenizer")
 tokenizer.command("train")(data.train_tokenizer)
 app.command("plan")(plan.plan)
+app.command("compare")(compare.compare)
 app.add_typer(scale.app, name="scale")
 app.add_typer(mup.app, name="mup")
 app.command("clean")(clean.clean)
@@ -70,6 +77,8 @@ app.command("find")(find.find)
 app.command("prepare")(data.prepare)
 app.command("pretrain")(training.pretrain)
 app.command("finetune")(training.finetune)
+app.command("respond")(prefer.respond)
+app.command("prefer")(prefer.prefer)
 app.command("evaluate")(use.evaluate)
 app.command("analyze")(analyze.analyze)
 app.command("attack")(attack.attack)
@@ -79,7 +88,11 @@ app.command("embed")(embed.embed)
 app.command("features")(features.features)
 app.command("vectors")(vectors.vectors)
 app.command("generate")(generate.generate)
+app.command("draw")(draw.draw)
 app.command("serve")(serve.serve)
+app.command("probe")(probe.probe)
+app.command("plant")(plant.plant)
+app.command("memorize")(memorize.memorize)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)
 app.command("export")(export.export)
