@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from genus import catalog, pipeline
 from genus.examples.formats.coded import CodedDocuments
 from genus.examples.formats.source_target import SourceTargetPairs
+from genus.export.folder import save
+from genus.export.starting.codes import with_codes
 from genus.text import Corpus
 from genus.text.fields import Fields
 from genus.tokens.store import prepare
@@ -38,11 +41,16 @@ SIDE, PATCH = 16, 8
 IMAGE_LENGTH = 1 + (SIDE // PATCH) ** 2
 BYTES_IN_TWO_FORMS = 560
 """Least vocabulary of a tokenizer that tells bytes that end a word."""
+WHOLE_WORDS = 800
+"""Pieces with which captions are shorter than their places."""
 SOURCE = 64
 """Longest rows of a source."""
 WORDS = {"connectives": ["every", "our"]}
 """Lists of words, as the made-up text has them."""
 VOCABULARY = 400
+VAE = {"codes": VOCABULARY, "grid": 4, "channels": 16, "code_channels": 16, "groups": 3, "blocks": 1}
+CODES = {"text": 16, "grid": 4, "codes": VOCABULARY}
+"""Of a text and an image's codes, which fill a row."""
 
 RUN = Run(
     device="cpu",
@@ -73,24 +81,50 @@ def shrunk(recipe: Recipe) -> Recipe:
         "budget": {"amount": 10.0, "unit": "steps"},
         "finetuning": {"max_length": 32},
     }
-    if not of_texts(recipe):
+    if "image" in recipe.model.streams:
         changes["model"]["image"]["embedding"] |= {"patch": PATCH}
         changes["model"]["image"]["embedding"]["position"] |= {"length": IMAGE_LENGTH}
         changes["tokens"] = {"vocab_size": BYTES_IN_TWO_FORMS}
         changes["examples"] = {"side": SIDE, "patch": PATCH}
         changes["stages"][0]["image_length"] = IMAGE_LENGTH
+    elif recipe.model.pixels("tokens") is not None:
+        changes["model"] |= VAE
+        changes["examples"] = {"side": SIDE, "patch": SIDE // VAE["grid"]}
+    elif recipe.examples.reads_codes:
+        changes |= {"model": of_codes(changes["model"]), "objectives": of_codes(changes["objectives"])}
+        changes["tokens"] = {"vocab_size": WHOLE_WORDS}
+        changes["examples"] = CODES | {"side": SIDE}
     return recipe.overlay(changes)
+
+
+def of_codes(value: Any) -> Any:
+    """Return choices with a short text and the codes of `VAE`."""
+    if isinstance(value, dict):
+        own = {name: CODES[name] for name in value.keys() & CODES.keys()}
+        return {name: of_codes(inner) for name, inner in value.items()} | own
+    return [of_codes(inner) for inner in value] if isinstance(value, list) else value
 
 
 def of_texts(recipe: Recipe) -> bool:
     """Return whether a recipe reads texts alone, so that tasks of texts can be learned."""
-    return recipe.model.streams <= {"tokens", "source"}
+    reads_images = recipe.model.pixels("tokens") is not None or recipe.examples.reads_codes
+    return recipe.model.streams <= {"tokens", "source"} and not reads_images
 
 
 def stored(recipe: Recipe, corpus: Path, tokenizer: Tokenizer, folder: Path) -> Store:
     """Return the token store of the corpus as a recipe reads it, in a folder of its own."""
     text = recipe.examples.texts_of(Corpus([corpus], fields(recipe)), folder)
+    if recipe.examples.reads_codes:
+        with_codes(recipe, folder, codebook(folder / "dvae"))
     return prepare(text.sources, tokenizer, folder / "store", workers=1, fields=text.fields)
+
+
+def codebook(folder: Path) -> Path:
+    """Save a discrete VAE that learned nothing, as the codes of a small row are made by it, and return its folder."""
+    recipe = shrunk(catalog.load("dvae"))
+    tokenizer = recipe.tokens.train(["a text"])
+    save(folder, *pipeline.new_learner(recipe, tokenizer), tokenizer)
+    return folder
 
 
 def _stage(recipe: Recipe) -> dict[str, Any]:

@@ -77,6 +77,7 @@ PAGES: dict[str, tuple[Callable[[], dict[str, Any]], dict[str, str]]] = {
     "docs/preferences.md": (preferences, {}),
     "docs/prompts.md": (prompts, {"shots=5": "shots=2"}),
     "docs/evaluate.md": (evaluation, {}),
+    "docs/attack.md": (evaluation, {}),
     "docs/export.md": (maps, {}),
     "README.md": (training, {"bert/mini": "bert/tiny", "budget.amount=100": "budget.amount=2"}),
 }

@@ -251,6 +251,9 @@ class Batch:
     cotangents: Mapping[str, Tensor] = field(default_factory=dict)
     """Gradients of joint losses of the whole step with respect to heads' outputs for this batch, by loss: the head then
     returns the product of both, whose gradient is that of the loss, in place of the loss."""
+    spent: float = 1.0
+    """The share of the budget that is spent before the update, by which a loss may have a schedule; 1 where nothing is
+    trained."""
 
     @property
     def tokens(self) -> Packed:
@@ -274,6 +277,7 @@ class Batch:
             {name: targets.to(device) for name, targets in self.targets.items()},
             self.heads,
             {name: tensor.to(device, non_blocking=True) for name, tensor in self.memory.items()},
+            spent=self.spent,
         )
 
 

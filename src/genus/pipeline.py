@@ -30,6 +30,7 @@ from genus.part import diff
 from genus.preparation import Texts, of_source, text_notes
 from genus.run_folder import RunFolder
 from genus.text import TEXT, Fields
+from genus.tokens.merges import Merges
 from genus.train import held_out
 from genus.train.agreement import check_processes
 from genus.train.data import TrainStage
@@ -121,7 +122,7 @@ def _pretrain(
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
-        texts = texts.read_by(recipe.examples, folder)
+        recipe, texts = texts.read_by(recipe, folder, teacher)
         tokenizer, stores = texts.prepare(recipe, where, words or start, progress)
         recipe = replace(recipe, examples=recipe.examples.of_corpus(stores.values(), tokenizer))
         recipe, learner = new_learner(recipe, tokenizer) if start is None else from_pretrained(recipe, tokenizer, start)
@@ -274,6 +275,8 @@ def task_feed(
     vocabulary, learning = tokenizer.read_by(causal=recipe.model.causal).vocabulary, recipe.learning(turn)
     if any(objective.counts_tokens for objective in learning):
         vocabulary = replace(vocabulary, counts=sources.counts(vocabulary.size))
+    if any(objective.drops_merges for objective in learning):
+        vocabulary = replace(vocabulary, merges=Merges.of(tokenizer.backend))
     feeds: dict[str, Feed] = {}
     for number, (name, store) in enumerate(sources.stores.items()):
         with of_source(name):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from genus.errors import GenusError, UsageError, say
 from genus.examples.feed.mixing import MixedSource, Mixing, Sources
 from genus.export.folder import load_tokenizer
+from genus.export.starting.codes import with_codes
 from genus.files import expecting, read_json, write_json
 from genus.part import diff
 from genus.recipe import Budget
@@ -26,7 +27,6 @@ from genus.train.world import is_rank_zero
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from genus.examples import ExampleFormat
     from genus.recipe import Recipe
     from genus.run_folder import RunFolder
     from genus.stages import Stage
@@ -68,16 +68,19 @@ class Texts:
         fields = next(iter(self.corpora.values())).fields
         return Corpus([source for corpus in self.corpora.values() for source in corpus.sources], fields)
 
-    def read_by(self, examples: ExampleFormat, folder: Path) -> Texts:
+    def read_by(self, recipe: Recipe, folder: Path, teacher: Path | None) -> tuple[Recipe, Texts]:
         """Return the text of what a run is given, where a format of examples is of something else, such as images.
+
+        The recipe comes back as what else the format reads makes it: with a codebook, by which codes were made.
 
         Raises:
             UsageError: that is to be mixed.
         """
+        examples = recipe.examples
         read = {name: examples.texts_of(corpus, folder) for name, corpus in self.corpora.items()}
         if self.mixing is not None and read != self.corpora:
             raise UsageError(f"{type(examples).__name__} reads no text, and only texts are mixed; name one source")
-        return replace(self, corpora=read)
+        return with_codes(recipe, folder, teacher), replace(self, corpora=read)
 
     def prepare(
         self, recipe: Recipe, run: RunFolder, given: Path | None, progress: ProgressCallback | None

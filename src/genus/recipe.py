@@ -221,6 +221,7 @@ class Recipe(Part):
         if unread := sorted(given - self.model.streams):
             raise ValueError(f"{where}: {makers} give the stream {unread[0]}, which the model does not read")
         self._check_pixels(examples, given, where)
+        examples.check_model(self.model)
         examples.check_limits(stage.limits)
         if (alone := [type(one).__name__ for one in learning if one.alone]) and len(examples.streams) > 1:
             raise ValueError(f"{where}: {alone[0]} makes its examples of single texts, and {type(examples).__name__} "

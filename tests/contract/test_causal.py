@@ -26,7 +26,7 @@ from genus.model.lstm import LSTM
 from genus.model.transformer import Transformer
 from genus.objectives import evaluating
 from genus.tokens.algorithms.byte_bpe import ByteBPE
-from small import VOCABULARY, shrunk
+from small import VOCABULARY, of_texts, shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,12 +45,12 @@ WITHOUT_CACHE = {"LSHAttention": "as published, which earlier tokens share a chu
 def causal() -> dict[str, Recipe]:
     """Return a row for every causal model that is made when the rows are made small, but those that read a source.
 
-    These are tested in `tests/generate/test_from_a_source.py`.
+    These are tested in `tests/generate/test_from_a_source.py`, those that write images in `test_text_then_image.py`.
     """
     found: dict[Transformer, Recipe] = {}
     for name in catalog.names():
         recipe = shrunk(catalog.load(name))
-        if recipe.model.causal and recipe.model.streams == {"tokens"}:
+        if recipe.model.causal and recipe.model.streams == {"tokens"} and of_texts(recipe):
             found.setdefault(cast("Transformer", recipe.model), recipe)
     return {recipe.name: recipe for recipe in found.values()}
 

@@ -43,7 +43,7 @@ def test_small_no_document_reaches_another(name: str) -> None:
     for network in [learner.network, *(one.learner.network for one in learner.auxiliary_models().values())]:
         before = states(network, batch)
         for place in (0, 1):
-            own = cells(batch, place)
+            own = cells(batch, place, rows_of(recipe.model))
             for changed in streams & batch.streams.keys():
                 after = states(network, with_ids(batch, other, changed, own))
                 for stream, values in before.items():
@@ -54,8 +54,15 @@ def test_small_no_document_reaches_another(name: str) -> None:
 
 
 def with_places(recipe: Recipe) -> Recipe:
-    """Return a recipe whose images may be as long as a row: here they are no squares."""
-    return recipe.overlay({"model": {"image": {"embedding": {"position": {"length": LENGTH}}}}})
+    """Return a recipe whose images may be as long as a row, where a class token stands before: no squares."""
+    if "image" in recipe.model.streams:
+        return recipe.overlay({"model": {"image": {"embedding": {"position": {"length": LENGTH}}}}})
+    return recipe
+
+
+def rows_of(model: Model) -> list[list[int]]:
+    """Return the lengths of the documents of each row: those of images are all alike."""
+    return ROWS if model.pixels("tokens") is None else [[16, 16], [16, 16]]
 
 
 def documents(model: Model, seed: int) -> Batch:
@@ -68,14 +75,17 @@ def documents(model: Model, seed: int) -> Batch:
         fixed, places = np.zeros(length, dtype=np.bool_), order.permutation(length)
         return Sequence(ids, 0 * ids, fixed, places, pixels=patches)
 
-    rows = [[Example({name: sequence(n, model.pixels(name)) for name in streams}, {}) for n in row] for row in ROWS]
+    rows = [
+        [Example({name: sequence(n, model.pixels(name)) for name in streams}, {}) for n in row]
+        for row in rows_of(model)
+    ]
     return pack(rows, dict.fromkeys(streams, LENGTH), PAD)
 
 
-def cells(batch: Batch, place: int) -> Tensor:
+def cells(batch: Batch, place: int, rows: list[list[int]]) -> Tensor:
     """Return (T,) bool: what belongs to the first or to the second document of a row."""
     found = torch.zeros(len(batch.tokens.ids), dtype=torch.bool)
-    for number, row in enumerate(ROWS):
+    for number, row in enumerate(rows):
         start = number * LENGTH + sum(row[:place])
         found[start : start + row[place]] = True
     return found

@@ -22,7 +22,7 @@ from genus.export.folder import save
 from genus.objectives.pretraining.distillation import Distillation
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
-from small import documents, fields, losses, rows, shrunk
+from small import codebook, documents, fields, losses, rows, shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,9 @@ def words(recipe: Recipe) -> Path:
 
 
 def teacher(recipe: Recipe, tokenizer: Path, folder: Path) -> Path | None:
-    """Return a fresh BERT with that tokenizer, for a recipe that learns from a teacher."""
+    """Return a fresh BERT with that tokenizer for a recipe that learns from a teacher, a discrete VAE for codes."""
+    if recipe.examples.reads_codes:
+        return codebook(folder)
     if not any(isinstance(objective, Distillation) for objective in recipe.objectives):
         return None
     read = Tokenizer.load(tokenizer)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "recipes"
 OVERFIT_STEPS, OVERFIT = 36, AdamW(lr=6e-3)
 """One optimizer for all members, because a rate means something else to each."""
-UNCALLED = (".lm_head", ".positions.tables")
+UNCALLED = (".lm_head", ".text_head", ".image_head", ".positions.tables")
 """Modules without a forward pass in training: an output layer's loss never makes the logits that its forward pass
 returns; AxialPosition's tables are a list of parameters."""
 LEFT = 0.5

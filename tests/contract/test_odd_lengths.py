@@ -22,6 +22,8 @@ LENGTH, STEPS = 29, 2.0
 @pytest.mark.parametrize("member", catalog.members())
 def test_rows_that_no_block_divides(member: str, corpus: Path, tmp_path: Path) -> None:
     recipe = shrunk(catalog.load(member)).overlay({"budget": {"amount": STEPS}})
+    if recipe.examples.reads_codes:
+        pytest.skip("its examples are all as long as its rows")
     tokenizer = words(recipe)
     stage = recipe.stages[0].to_json() | {"max_length": LENGTH}
     given = {"words": tokenizer, "teacher": teacher(recipe, tokenizer, tmp_path / "teacher"), "fields": fields(recipe)}

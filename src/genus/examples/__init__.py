@@ -142,6 +142,9 @@ class ExampleFormat(Part, ABC):
         """Number of classes of its labels."""
         return 2
 
+    reads_codes: ClassVar[bool] = False
+    """Whether its examples have the codes of images, which a discrete VAE makes before a run begins."""
+
     nothing: ClassVar[str] = "the corpus has no text of which {format} can make an example"
     """What is wrong with a corpus of which no block has an example."""
 
@@ -170,6 +173,9 @@ class ExampleFormat(Part, ABC):
     def pixels(self, stream: str) -> int | None:
         """Return how many pixels a token of a stream has (`Packed.pixels`); None: it has an id."""
         return None
+
+    def check_model(self, model: Model) -> None:
+        """Check that examples are as a model reads them, as long and of as many codes (ValueError); by default any."""
 
     def check_limits(self, limits: Limits) -> None:
         """Check that examples can be as short as rows, whatever text they are of (ValueError); by default any can."""

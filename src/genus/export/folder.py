@@ -213,7 +213,7 @@ def _write(
     """Write all files of a model into the folder `work`, which will replace `target`."""
     tokenizer = fitting_tokenizer(tokenizer, recipe.model, recipe.objectives)
     vocabulary = tokenizer.vocabulary
-    rows = learner.network.token_embedding.num_embeddings
+    rows = learner.network.vocabulary_rows or recipe.vocab_rows
     recipe = replace(recipe, tokens=tokenizer.tokens)
     _match(tokenizer, rows, recipe.vocab_rows)
     config, tensors, kept, segmented = _written(recipe, learner, vocabulary)

@@ -98,6 +98,10 @@ def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json, mod
     end with `eos`, by which transformers finds the states that stand for whole sequences. So do texts of images, which
     have random pixels.
     """
+    if (pixels := model.pixels("tokens")) is not None:
+        length, generator = model.max_length or LENGTH, torch.Generator().manual_seed(SEED)
+        images = _images(length, pixels, 3, generator)
+        return Batch({"tokens": images}, {WHOLE: _asked(images.offsets[:1].long())})
     lengths = [longest, longest - longest // 3, longest // 3] if ragged and longest > 2 else [longest, longest]
     ends = torch.tensor(lengths).cumsum(0)
     starts = ends - torch.tensor(lengths)

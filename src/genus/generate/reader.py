@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
     from genus.model import Model
     from genus.model.cache import Cache
-    from genus.objectives import Head, Learner
+    from genus.objectives import Head, Learner, Prediction
+
+
+WRITING: tuple[Prediction, ...] = ("following", "written")
+"""How heads predict that write texts."""
 
 
 def writing(learner: Learner) -> tuple[Learner, str] | None:
     """Return the learner and the name of the head that predicts the next token; None: there is none."""
-    return learner.predicting("following", "written")
+    return learner.predicting(*WRITING)
 
 
 class Reader:
@@ -36,7 +40,14 @@ class Reader:
     """
 
     def __init__(
-        self, learner: Learner, model: Model, entries: int, precision: str = "float32", *, sources: int = 0
+        self,
+        learner: Learner,
+        model: Model,
+        entries: int,
+        precision: str = "float32",
+        *,
+        sources: int = 0,
+        ways: tuple[Prediction, ...] = WRITING,
     ) -> None:
         """Make room for the texts.
 
@@ -46,13 +57,14 @@ class Reader:
             entries: the most tokens of all texts together.
             precision: of the forward pass, and of the cache.
             sources: the most tokens of all sources together, for a model that reads them.
+            ways: how the head predicts that tells what follows: by default, a text.
 
         Raises:
             GenusError: the model does not predict the next token.
         """
         self.precision, self.device = precision, device_of(learner)
         self.facts = model.facts
-        found = writing(learner)
+        found = learner.predicting(*ways)
         if found is None:
             raise GenusError("this model does not predict the next token, so it cannot generate; take one that was "
                              "pretrained with CausalLM, such as gpt2 or llama")  # fmt: skip

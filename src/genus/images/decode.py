@@ -97,3 +97,24 @@ def patches(square: NDArray[np.uint8], patch: int) -> NDArray[np.uint8]:
     grid = len(square) // patch
     cut = square.reshape(grid, patch, grid, patch, CHANNELS)
     return cut.transpose(0, 2, 4, 1, 3).reshape(grid * grid, CHANNELS * patch * patch)
+
+
+SMALLEST, LARGEST_SCALE = 9 / 8, 12 / 8
+"""Sides of an image, over those of the square that is cut from it (Ramesh et al. 2021, listing 1)."""
+
+
+def augmented(image: Any, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a square (S, S, 3) of an image, at a random place and of a random size.
+
+    A square of the shorter side, at a random place, is resized to 9/8 to 12/8 of S, no larger than it is but at least
+    S, and a square of S is cut from a random place of that.
+
+    Source: Ramesh et al. 2021, listing 1, without the last line, which flips half of the images.
+    """
+    shorter = min(image.size)
+    left, top = (int(rng.integers(length - shorter + 1)) for length in image.size)
+    least, most = (min(shorter, round(scale * side)) for scale in (SMALLEST, LARGEST_SCALE))
+    size = max(side, int(rng.integers(least, most + 1)))
+    box = (left, top, left + shorter, top + shorter)
+    method = pillow().Resampling.BOX if size <= shorter else pillow().Resampling.BICUBIC
+    return cropped(image.resize((size, size), method, box=box), side, rng)

@@ -77,7 +77,7 @@ def opened(folder: Path) -> ImageStore:
 def prepare(
     sources: Iterable[Path | str],
     folder: Path,
-    column: str,
+    column: str | None,
     side: int,
     *,
     skip: bool = False,
@@ -91,7 +91,8 @@ def prepare(
     Args:
         sources: tables, folders, Parquet files and tar shards (see `genus.images.read`).
         folder: of the store, which appears when it is complete.
-        column: the captions: a text, or a list of texts.
+        column: the captions: a text, or a list of texts; None: images are read without captions, and the table has the
+            number of each.
         side: to which images will be resized.
         skip: leave images out that cannot be read, and rows without a caption, and say how many; else they are errors.
         workers: processes that decode; None: as many as pay.
@@ -171,7 +172,7 @@ class _Written:
 def _write(
     rows: Iterator[ImageRow],
     folder: Path,
-    column: str,
+    column: str | None,
     skip: bool,
     progress: Callable[[int, int | None], None] | None,
 ) -> _Written:
@@ -180,7 +181,9 @@ def _write(
     with (folder / DATA).open("wb") as data, (folder / CAPTIONS).open("w", encoding="utf-8") as table:
         for row in rows:
             problem = row.problem
-            texts = [] if problem else captions_of(row, column)
+            if column is None and row.name in numbers:
+                continue
+            texts = [] if problem else [str(len(numbers))] if column is None else captions_of(row, column)
             problem = problem or ("" if texts else "has no caption")
             if problem and not skip:
                 raise GenusError(f"{row.name}: {problem}; mend or remove it, or leave such images out with --set "
@@ -198,6 +201,7 @@ def _write(
             if progress is not None:
                 progress(found.ends[-1], None)
     if not found.captions:
-        raise GenusError(f"there is no image with a caption{f': {found.first}' if found.first else ''}")
+        wanted = "that can be read" if column is None else "with a caption"
+        raise GenusError(f"there is no image {wanted}{f': {found.first}' if found.first else ''}")
     np.array(found.ends, np.int64).tofile(folder / OFFSETS)
     return found

@@ -72,6 +72,11 @@ class Network(nn.Module, ABC):
         """The modules that look up the tokens of a batch, each once: here the token embedding alone."""
         return (self.token_embedding,)
 
+    @property
+    def vocabulary_rows(self) -> int | None:
+        """Number of rows of the token embedding; None: the network reads no vocabulary."""
+        return self.token_embedding.num_embeddings
+
     @abstractmethod
     def forward(self, batch: Batch, *, layers: bool = False) -> States:
         """Forward pass: return hidden states (T, H) by stream, the next memory if the batch has one, and layer losses.

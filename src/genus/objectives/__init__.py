@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from genus.model.cost import ComponentCost, ExampleLengths
     from genus.tokens.vocabulary import Frames, Vocabulary
 
-Prediction = Literal["masked", "permuted", "following", "written"]
+Prediction = Literal["masked", "permuted", "following", "written", "image"]
 """How a head predicts tokens: those masked, those last in the order of factorization (from the query stream), the one
-after each target, or the same of what a decoder writes for a source."""
+after each target, the same of what a decoder writes for a source, or the code of an image."""
 Sums = dict[str, Tensor]
 """Scalars by name: losses summed over their targets, and metrics summed over them, such as `masked_lm/correct`."""
 
@@ -124,6 +124,8 @@ class Objective(Part, ABC):
     """Names of the per-token features that it adds to an example (`Packed.facts`)."""
     stream: ClassVar[str] = "tokens"
     """The stream in which its targets lie."""
+    drops_merges: ClassVar[bool] = False
+    """Whether its corruption needs the merges of a BPE vocabulary (`Vocabulary.merges`)."""
     alone: ClassVar[bool] = False
     """Whether it makes another text of an example, so that no further objective learns from the same one."""
 
@@ -279,10 +281,7 @@ class Learner(nn.Module):
         return step.outputs
 
     def predicting(self, *ways: Prediction) -> tuple[Learner, str] | None:
-        """Return the first head that predicts tokens in one of these ways, as its learner and name; None without one.
-
-        It is this learner's, or that of one of its auxiliary models, such as ELECTRA's generator.
-        """
+        """Return learner and name of the first head that predicts so, or of one within a head; None: there is none."""
         for one in (self, *(companion.learner for companion in self.auxiliary_models().values())):
             for name, head in one.heads.items():
                 if cast("Head", head).predicts in ways:

@@ -17,6 +17,8 @@ class Optimizer(Part, ABC):
 
     moments: ClassVar[int] = 2
     """Optimizer state per parameter: the number of moments of the parameter's shape."""
+    averages: ClassVar[bool] = False
+    """Whether its result is an average of the weights (`averaging.py`)."""
 
     lr: NotNegative
     clip_norm: Positive | None = None

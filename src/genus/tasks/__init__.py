@@ -41,6 +41,8 @@ class Task(Part, ABC):
     """What its tables are checked for before training."""
     augmentable: ClassVar[bool] = False
     """Whether a label stays right for a text that is changed a little; see `genus.tasks.augment`."""
+    labels_stand_in_texts: ClassVar[bool] = False
+    """Whether labels are of words or of characters of the texts, which then may not move; see `genus.tasks.noised`."""
 
     answers: ClassVar[Literal["classify", "score", "tag", "answer", "choose"] | None] = None
     """What a model that learned it does for a text in a service: tell labels, or a number, mark spans, answer a

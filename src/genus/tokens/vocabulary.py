@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from genus.tokens.merges import Merges
+
 Template = tuple[tuple[int | None, int | None, int], ...]
 """The steps of a template: `(special id, None, segment)`, or `(None, 0 or 1, segment)` for the first or second text."""
 
@@ -84,6 +86,8 @@ class Vocabulary:
     """The ids of further special tokens by name, in the order of `SpecialTokens.extra`: sentinels, control codes."""
     sentinel_ids: tuple[int, ...] | None = None
     """The ids of the pieces that stand for hidden spans, in their order; None: they are among `extra`."""
+    merges: Merges | None = None
+    """The merges of a BPE vocabulary, for dropout; None: nobody asked for them."""
 
     def id(self, role: str) -> int:
         """Return the id of the special token of a role.

@@ -12,6 +12,7 @@ import torch
 
 from genus.errors import GenusError, UsageError, say
 from genus.objectives import Learner
+from genus.optim.averaging import averaged_weights
 from genus.train.checkpoint import Checkpoints, memory
 from genus.train.data import DependentFeed, TrainStage, steps
 from genus.train.interruption import Interruption
@@ -151,7 +152,8 @@ class Loop:
                     if counts.fails:
                         self._end_with_writer()
                     factor = self.schedule.factor(self._spent()) * self.schedule.scale(stage.batch_ratio)
-                    micro = {place: one.batch for place, one in batches.items()}
+                    spent = self._spent()
+                    micro = {place: replace(one.batch, spent=spent) for place, one in batches.items()}
                     result = self.train_step(micro, number, factor, counts.targets)
                     self.progress = self.progress.after(counts)
                     stop = counts.stops or (self.world.size == 1 and interruption.seen)
@@ -230,7 +232,8 @@ class Loop:
     def _evaluate(self) -> None:
         self._settle()
         if self.evaluate is not None:
-            metrics = self.evaluate(self.train_step.learner)
+            with averaged_weights(self.train_step.optimizer):
+                metrics = self.evaluate(self.train_step.learner)
             self.progress = replace(self.progress, evaluation=metrics, evaluated=self.progress.step)
             self.record.evaluation(self.progress)
             self.ended = self.enough is not None and self.enough()
@@ -253,7 +256,8 @@ class Loop:
         if self.publish is not None and divided:
             publish_together(train_step.learner, self.world, self.publish)
         elif self.publish is not None and first:
-            self.publish(train_step.learner)
+            with averaged_weights(train_step.optimizer):
+                self.publish(train_step.learner)
         self.saved = step
         self.clock.lap()
 

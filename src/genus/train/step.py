@@ -127,6 +127,9 @@ class TrainStep:
         alone = [name for name, head in self.joint.items() if not head.gathers or world.data_size != world.size]
         if world.data_size > 1 and alone:
             raise UsageError(f"{min(alone)} compares all examples of an update; train it in one process")
+        if choice.averages and run.parallel.divides:
+            raise UsageError("optimizer: averages of weights are kept where a process has all of them; take "
+                             "run.parallel=Replicated")  # fmt: skip
         self.learner, self.choice, self.world, self.precision, self.seed = learner, choice, world, run.precision, seed
         self.parallel, self.memories = run.parallel, Memories()
         self.replica = placed(learner, run, world)

@@ -128,6 +128,8 @@ def teacher_of(recipe: Recipe, run: Path, given: Path | None) -> TeacherFolder |
         GenusError: the teacher's folder cannot be read.
         UsageError: a teacher is missing, is given for a recipe without distillation, or is not the recorded one.
     """
+    if recipe.examples.reads_codes:
+        return None  # what is given is a discrete VAE
     if not any(isinstance(objective, Distillation) for objective in recipe.objectives):
         if given is not None:
             raise UsageError(f"--teacher: {recipe.name} learns from none; take a recipe that does, such as distilbert")

@@ -120,7 +120,7 @@ def _mask(
     """Return the mask of new tokens of a sequence on its keys at positions `there`, and whether it is the kernel's."""
     first, end = there
     tokens, device = new.stop - new.start, packed.ids.device
-    whole = rule.full or (tokens == 1 and rule.causal)
+    whole = rule.full or (tokens == 1 and rule.causal and rule.window is not None)
     if bias is None and (whole or (rule.window == (-1, 0) and end == tokens)):
         return None, not whole
     q, k = packed.positions[new], torch.arange(first, end, device=device)
