@@ -162,7 +162,8 @@ def respond(options: argparse.Namespace) -> None:
             genus("respond", out / "decoder", "--prompts", prompts, "--out", out / f"{name}.jsonl", *more)
     if not (out / "pairs.jsonl").exists():
         rated = [row for _, row in rows(out / "rated.jsonl")]
-        lines(out / "completions.jsonl", [{"prompt": row["prompt"], "completion": best(row)} for row in rated])
+        told_of = [row for row in rated if best(row).strip()]  # the end token may come first
+        lines(out / "completions.jsonl", [{"prompt": row["prompt"], "completion": best(row)} for row in told_of])
         lines(
             out / "pairs.jsonl",
             [{"prompt": row["prompt"], "chosen": best(row), "rejected": worst(row)} for row in rated],
@@ -246,9 +247,10 @@ def ppo(
         )
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
         made = [row for row in map(json.loads, text.splitlines()) if "rollout/kl" in row]
-        names = {"kl": "rollout/kl", "reward": "rollout/raw_reward", "beta": "rollout/beta"}
+        names = {"kl": "rollout/kl", "reward": "rollout/raw_reward", "beta": "rollout/beta", "tokens": "rollout/tokens"}
         curve = [{name: row[key] for name, key in names.items()} for row in made]
-        return measured(options, folder) | {"curve": curve, "seed": seed}
+        kind = "curve_by_reward_model" if learned else "curve"  # the former is in other units
+        return measured(options, folder) | {kind: curve, "seed": seed}
 
     return make
 

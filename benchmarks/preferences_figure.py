@@ -16,7 +16,7 @@ svg circle.dpo { fill: var(--second) } svg path.best { stroke: var(--faint); str
 svg circle.sft { fill: none; stroke: var(--second); stroke-width: 2 } svg text.named { font-size: 9px }
 """
 )
-SMOOTH = 8
+SMOOTH = 4
 """Batches of a curve whose mean is a point."""
 
 

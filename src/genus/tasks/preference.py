@@ -46,7 +46,7 @@ class Preference(Choice):
     messages (`{"role": ..., "content": ...}`) stands for its last one.
     """
 
-    learns: ClassVar = RewardModel
+    learns: ClassVar[type[FineTuned]] = RewardModel
     checks: ClassVar = (overlap, repeated)
 
     texts: tuple[str, ...] = ("prompt",)
