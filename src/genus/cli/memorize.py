@@ -276,8 +276,8 @@ def _judged(
         progress=Counter("scoring", "texts"),
     )  # fmt: skip
     count, judged = Counter("looking up", "texts"), []
-    for number, (sample, one) in enumerate(zip(written, measured, strict=True), 1):
-        judged.append(Judged(sample, one, verbatim.longest(sample.text)))
+    for number, (sample, found) in enumerate(zip(written, measured, strict=True), 1):
+        judged.append(Judged(sample, found, verbatim.longest(sample.text)))
         count(number, len(written))
     return judged
 

@@ -136,5 +136,5 @@ def fitted(x_NE: Tensor, truth_N: Tensor, classes: int) -> tuple[Tensor, Tensor]
         found.backward()  # type: ignore[no-untyped-call]
         return found
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call, arg-type]
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
