@@ -4,10 +4,10 @@
     python benchmarks/draw.py --data ../shared/data --images 2000 --steps 200        # sooner
 
 Images of MNIST, 16 pixels a side on a grainy ground, get captions made of their labels ("a handwritten three", and
-three others). A discrete VAE, a decoder of its codes and a CLIP, of the catalog's tiny rows, learn from them. A classifier of
-its own, trained on real images of them, judges images drawn for ten captions, plainly and after ranking by CLIP: the
-share that is the digit of the caption. Beside it stand its accuracy on real test images and on their reconstructions.
-Intervals are over images.
+three others). A discrete VAE, a decoder of its codes and a CLIP, of the catalog's tiny rows, learn from them.
+A classifier of its own, trained on real images of them, judges images drawn for ten captions, plainly and after ranking
+by CLIP: the share that is the digit of the caption. Beside it stand its accuracy on real test images and on their
+reconstructions. Intervals are over images.
 What is finished is not done again: stop it at any moment and run the same command.
 """
 
@@ -51,8 +51,8 @@ SHOWN, FIRST = 8, 4
 """Images of a row of a picture; and how many of the best ranked are judged."""
 BATCH, EPOCHS = 64, 3
 GRAY, CONTRAST, GRAIN = 60, 0.6, 15
-"""How a digit is rendered: gray level of the ground, factor on the digit's, standard deviation of noise. A ground of
-one level has a likelihood without bound, which a discrete VAE learns in place of digits."""
+"""How a digit is rendered: gray level of the ground, factor on the digit, standard deviation of noise. A ground of one
+level has a likelihood without bound, which a discrete VAE learns in place of digits."""
 PIXELS = ["examples.side=16", "examples.patch=4"]
 CHANGES = {
     "dvae": [

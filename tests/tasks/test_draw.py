@@ -228,6 +228,9 @@ def test_what_cannot_be_drawn_is_one_line(runs: Path, tmp_path: Path, capsys: py
         assert line in refused(capsys, "draw", *arguments, *out), arguments
     assert not (tmp_path / "out.png").exists()
     assert "does not predict the next token" in refused(capsys, "generate", run, "a")
+    (tmp_path / "task.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": "c", "label": "d"}\n' * 10)
+    tuned = ["finetune", str(runs / "dvae"), str(tmp_path / "task.jsonl"), "--out", str(tmp_path / "tuned")]
+    assert "reads images, and tasks are of texts" in refused(capsys, *tuned)
 
 
 def test_a_caption_that_is_too_long_loses_its_end_and_is_counted(

@@ -54,6 +54,8 @@ class Start:
                 such as one that reads a source.
         """
         model, longest = self.recipe.model, self.recipe.model.max_length
+        if model.pixels("tokens") is not None:
+            raise UsageError(f"{self.recipe.name} reads images, and tasks are of texts; take a model of texts")
         ahead = self._check_adaptation(settings)
         if longest is not None and settings.max_length + ahead > longest:
             told = f" and {ahead} in front" if ahead else ""
