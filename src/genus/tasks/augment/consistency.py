@@ -58,7 +58,7 @@ class Consistency(Augmentation):
         changed = iter(self.change.changed(texts, draws, len(given.rows)))
         pairs = tuple((row, replace(row, texts=tuple(next(changed) for _ in row.texts))) for row in rows)
         same = sum(row.texts == copy.texts for row, copy in pairs)
-        found = PairedSplit(train.path, train.rows, train.held_out, pairs, self.pairs)
+        found = PairedSplit(train.path, train.rows, train.held_out, train.noise, pairs=pairs, each=self.pairs)
         say(f"consistency: {len(pairs):,} texts without labels, of which {same:,} are as they were; an epoch is "
             f"{found.examples:,} labeled examples with {self.pairs:,} of them each")  # fmt: skip
         return found
