@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from adaptations_figure import Point, figure
 from adaptations_runs import Memory
-from jobs import Job
 from minilm import MODEL, Rows, add_rows, groups, named, parser, prepare, run, settled, study
 from minilm_runs import Learning, settings
 
@@ -35,6 +34,7 @@ from genus.adapt.prefix_tuning import PrefixTuning
 from genus.adapt.prompt_tuning import PromptTuning
 from genus.evaluate.interval import interval
 from genus.files import write_text
+from genus.jobs import Job
 from genus.tasks.glue import GLUE
 
 if TYPE_CHECKING:

@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from deduplication_runs import MEMORIZED, TOP_K, Corpora, Trained
-from family import FAILED, carried_out, take_over
+from deduplication_runs import Corpora, Trained
+from family_plan import FAILED, carried_out, take_over
 from family_runs import Words
-from jobs import Job
+from memorization_runs import TOP_K
 
 from genus import catalog
 from genus.evaluate.interval import interval
 from genus.files import write_json
+from genus.jobs import Job
+from genus.memorization.verbatim import TOKENS
 from genus.processes import cores
 from genus.recipe import Budget
 from genus.train.provenance import surroundings
@@ -142,7 +144,7 @@ def main() -> None:
         options.results,
         {
             **surroundings(torch.device("cpu")),
-            "command": {**command, "memorized": MEMORIZED, "top_k": TOP_K},
+            "command": {**command, "memorized": TOKENS, "top_k": TOP_K},
             "scores": found,
             "runs": {name: done for name, job in named.items() if (done := job.done())},
         },

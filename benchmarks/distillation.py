@@ -19,8 +19,8 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family import FAILED, RANDOM, REFERENCE, SEEDS, carried_out, members, parser, plan, prepare, settled
 from family_data import TASKS
+from family_plan import FAILED, RANDOM, REFERENCE, SEEDS, carried_out, members, parser, plan, prepare, settled
 from family_runs import Training
 
 from genus import pipeline
@@ -35,8 +35,7 @@ from genus.tokens.tokenizer import Tokenizer
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
-    from jobs import Job
-
+    from genus.jobs import Job
     from genus.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "distillation.json"

@@ -21,6 +21,7 @@ from genus.evaluate.tags import entities, scheme_of
 from genus.export.folder import load
 from genus.preparation import token_store, tokenizer_for
 from genus.run_folder import RunFolder
+from genus.study.curves import curve
 from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
@@ -28,7 +29,6 @@ from genus.text import Corpus
 from genus.tokens.store import Store
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.provenance import surroundings
-from genus.train.record import read_metrics
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -165,23 +165,6 @@ class Words:
         store = token_store(Corpus([self.text]), tokenizer, self.folder / "store")
         seconds = {"vocabulary": trained - begun, "store": time.monotonic() - trained}
         return {"pieces": tokenizer.vocabulary.size, "tokens": len(store.ids), "seconds": seconds}
-
-
-def curve(metrics: Path, tokens: int) -> list[dict[str, float]]:
-    """Return a run's evaluations on held-out text, each with the tokens that were trained on before it.
-
-    Args:
-        metrics: the run's `metrics.jsonl`.
-        tokens: of the whole run, at whose end is the last evaluation.
-    """
-    rows = read_metrics(metrics)
-    known = {row["step"]: row["tokens"] for row in rows if "tokens" in row}
-    evaluations = [row for row in rows if "tokens" not in row]
-    return [
-        {"tokens": known.get(row["step"], tokens)}
-        | {name.removeprefix("held_out/"): value for name, value in row.items() if name.startswith("held_out/")}
-        for row in evaluations
-    ]
 
 
 def answers(rows: dict[str, list[dict[str, Any]]], labels: Sequence[str]) -> dict[str, Any]:

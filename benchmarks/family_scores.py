@@ -15,12 +15,14 @@ from family_data import BLIMP
 from family_runs import FIRST
 
 from genus.evaluate.interval import Interval, interval, t_quantile
+from genus.study.curves import below
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+__all__ = ["Scores", "Spread", "at", "below", "numbers", "side"]
 DRAWS = 1000
 CONFIDENCE = 0.95
 FREEDOM = 5
@@ -114,20 +116,6 @@ def side(found: Interval) -> int:
     if found.low is None or found.high is None:
         return 0
     return int(found.low > 0) - int(found.high < 0)
-
-
-def below(run: dict[str, Any], share: float) -> float | None:
-    """Return the tokens after which the loss of single tokens was low for good; None: never, or there is no such loss.
-
-    Of the evaluations on held-out text the first one is taken from which on the loss is at most that share of the
-    entropy of single tokens.
-    """
-    if not run["token_losses"]:
-        return None
-    name, level = run["token_losses"][0], share * run["entropy"]
-    low = [point[name] <= level for point in run["curve"]]
-    first = len(low) - next((number for number, one in enumerate(reversed(low)) if not one), len(low))
-    return None if first == len(low) else float(run["curve"][first]["tokens"])
 
 
 def at(run: dict[str, Any], tokens: float) -> float | None:

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from finetune_runs import Tuned
-from jobs import Job
 from minilm import Rows, add_rows, groups, named, parser, prepare, run, settled, study
 from minilm_runs import Learning
 
 from genus.adapt.last_layers import LastLayers
 from genus.evaluate.interval import interval
 from genus.export.folder import save
+from genus.jobs import Job
 from genus.recipe import Published
 from genus.tasks.glue import GLUE
 from genus.tasks.tagging import RecurrentTagging, Tagging

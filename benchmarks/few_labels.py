@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from few_labels_runs import few_updates, write_tables
-from jobs import Job
 from minilm import Rows, groups, named, parser, run, settled, study
 from minilm_runs import Learning
 
+from genus.jobs import Job
 from genus.tasks.augment.back_translation import BackTranslation
 from genus.tasks.augment.masked_replacement import MaskedReplacement
 from genus.tasks.augment.mixup import Mixup

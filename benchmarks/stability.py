@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from jobs import Job
 from minilm import MODEL, Rows, add_rows, groups, named, parser, prepare, run, settled, study
 from minilm_runs import Learning, settings
 from torch import nn
 
 from genus.evaluate.interval import interval
+from genus.jobs import Job
 from genus.optim.schedule import Linear
 from genus.tasks.glue import GLUE
 from genus.tasks.study import BestCheckpoint

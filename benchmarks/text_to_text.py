@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family import FAILED, SAMPLE, carried_out, take_over
 from family_data import write_corpus
+from family_plan import FAILED, SAMPLE, carried_out, take_over
 from family_runs import Words
-from jobs import Job
 from text_to_text_runs import Written, write_tables
 
 from genus import catalog
@@ -32,6 +31,7 @@ from genus.evaluate.metrics import Accuracy
 from genus.evaluate.text_metrics import BitsPerByte, TokenLoss
 from genus.evaluate.written import Rouge1, RougeL
 from genus.files import write_json
+from genus.jobs import Job
 from genus.objectives.noise.tokens import SpanNoise, TokenNoise
 from genus.objectives.pretraining.text_to_text import Denoising, Deshuffling, PrefixLM, TextToText
 from genus.optim.adafactor import Adafactor

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from family import FAILED, SEEDS, Settings, carried_out, parser, settled, take_over, training, words_of
 from family_data import write_corpus
+from family_plan import FAILED, SEEDS, Settings, carried_out, parser, settled, take_over, training, words_of
 from family_runs import FIRST, Training
 
 from genus import catalog
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from jobs import Job
     from numpy.typing import NDArray
+
+    from genus.jobs import Job
 
 RESULTS = Path(__file__).parent / "results" / "thai.json"
 CORPUS, TASK = "th_gov_news", "wisesight_sentiment"

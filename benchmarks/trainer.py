@@ -26,9 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family import FAILED, carried_out, words_of
 from family_data import drawn, write_corpus
-from jobs import Job
+from family_plan import FAILED, carried_out, words_of
 from small_models import split, text
 from trainer_runs import SEEDS, Pretraining, Trained, Tuning
 
@@ -37,6 +36,7 @@ from genus.errors import GenusError
 from genus.evaluate.interval import interval
 from genus.examples.keys import PLAN, generator
 from genus.files import write_json, write_text
+from genus.jobs import Job
 from genus.openmp import choose_waiting
 from genus.recipe import Budget
 from genus.tasks.dataset import Files

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from family import SETTINGS as FAMILY
+from family_plan import SETTINGS as FAMILY
 from small_models import measured
 
 from genus import pipeline

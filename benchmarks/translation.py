@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from family import FAILED, carried_out
-from jobs import Job
+from family_plan import FAILED, carried_out
 from translation_runs import SEARCH, Trained, Training, Translation, Words
 
 from genus import catalog
 from genus.errors import GenusError
 from genus.files import write_json
+from genus.jobs import Job
 from genus.recipe import Budget, Recipe
 from genus.stages import Stage
 from genus.train.provenance import surroundings

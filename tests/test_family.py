@@ -165,7 +165,7 @@ def test_a_result_serves_as_long_as_its_recipe_says_the_same() -> None:
     """A recipe that was written before a choice existed is one with the choice's default."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-        jobs = importlib.import_module("jobs")
+        jobs = importlib.import_module("genus.jobs")
     row = catalog.load("bert/tiny")
     job = jobs.Job("bert", dict, Path("result.json"), {"recipe": row.written(), "seeds": (0, 1)}, 1.0)
     older = row.written()

@@ -31,7 +31,7 @@ def run_of(seed: int, rate: float, score: float) -> dict[str, Any]:
 
 
 def test_pieces_of_a_study_come_together_unless_their_choices_changed() -> None:
-    job, together = import_module("jobs").Job, import_module("minilm").together
+    job, together = import_module("genus.jobs").Job, import_module("minilm").together
 
     def jobs(rate: float) -> dict[str, Any]:
         return {"a, seed 0": job("a, seed 0", dict, Path("a.json"), {"seed": 0, "rate": rate}, 1)}

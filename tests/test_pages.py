@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import genus.export.layouts.maps
-from genus.export.folder import load
+from genus.export.folder import load, save
+from genus.objectives.supervised.reward import RewardModel
+from genus.tasks.start import Start
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from small import documents, write_corpus
 from written import write_model
@@ -46,6 +49,16 @@ def prompts() -> dict[str, Any]:
     return {}
 
 
+def preferences() -> dict[str, Any]:
+    model("runs/gpt2-mini/model")
+    found = load(model("runs/reward/model"))
+    objective = RewardModel()
+    settings = replace(found.recipe.finetuning, task_tokens=None)
+    recipe = Start(found.recipe, found.tokenizer, found.learner).fine_tuned(objective, settings)
+    save(Path("runs/reward/model"), recipe, recipe.learner(), found.tokenizer)
+    return {}
+
+
 def evaluation() -> dict[str, Any]:
     return {"genus": genus, "model": load(model("model"))}
 
@@ -61,8 +74,10 @@ def training() -> dict[str, Any]:
 
 PAGES: dict[str, tuple[Callable[[], dict[str, Any]], dict[str, str]]] = {
     "docs/generate.md": (generation, {}),
+    "docs/preferences.md": (preferences, {}),
     "docs/prompts.md": (prompts, {"shots=5": "shots=2"}),
     "docs/evaluate.md": (evaluation, {}),
+    "docs/attack.md": (evaluation, {}),
     "docs/export.md": (maps, {}),
     "README.md": (training, {"bert/mini": "bert/tiny", "budget.amount=100": "budget.amount=2"}),
 }

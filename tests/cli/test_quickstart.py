@@ -19,6 +19,7 @@ from genus.cli import main, quickstart, quickstart_time
 from genus.cli.plot import BOTTOM, HEIGHT, LEFT, TICKS, TOP, WIDTH, ticks
 from genus.cli.quickstart_page import figure, read_curve
 from genus.text import installed
+from genus.train import timing
 from genus.train.step import PendingResult, TrainStep
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def test_the_time_is_that_of_steps_that_are_run(monkeypatch: pytest.MonkeyPatch)
     state = torch.get_rng_state()
     assert 0 < quickstart_time.seconds_a_step(recipe) < 10
     assert torch.equal(state, torch.get_rng_state())
-    assert len(learned) > quickstart_time.FIRST
+    assert len(learned) > timing.FIRST
     assert set(learned) == {STEP // 2}
     monkeypatch.setattr(quickstart_time, "seconds_a_step", lambda recipe: 0.5)
     none, tokens, sentences = (

@@ -134,7 +134,7 @@ def test_a_sweep_takes_the_best_in_validation(capsys: Captured, place: Place, gl
     [
         (
             ["--task", "glue", "--label", "x"],
-            "columns, metrics, tables, passes, few labels and teachers are of one task",
+            "columns, metrics, tables, passes, few labels, teachers and noise are of one task",
         ),
         (["--task", "sst2", "--from-mnli"], "--from-mnli: only with --task glue"),
         (

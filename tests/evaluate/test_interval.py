@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genus.evaluate.interval import bootstrap, interval, paired_bootstrap, t_quantile
+from genus.evaluate.interval import bootstrap, interval, paired_bootstrap, t_quantile, wilson
 from genus.evaluate.metrics import Accuracy
 
 stats = pytest.importorskip("scipy.stats")
@@ -60,3 +60,12 @@ def test_bootstrap_agrees_with_scipy() -> None:
     assert found.mean == pytest.approx(np.exp(values.mean()))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=sampling_error)
     assert found.runs == 300
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (1, 7), (50, 100), (3, 1000)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_the_interval_of_a_share_equals_scipy(successes: int, trials: int, confidence: float) -> None:
+    expected = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    found = wilson(successes, trials, confidence)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert (found.mean, found.runs) == (successes / trials, trials)

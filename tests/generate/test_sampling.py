@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genus.generate.penalties import NoRepeatedNgrams, PenalizedSampling, RepetitionPenalty
-from genus.generate.sampling import FIRST, Greedy, Sampling, inverted
+from genus.generate.sampling import FIRST, DecayingTemperature, Greedy, Sampling, inverted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,3 +125,21 @@ def test_penalized_sampling_is_its_formula() -> None:
     expected = torch.stack(terms) / torch.stack(terms).sum()
     found = PenalizedSampling(theta=theta)(given.clone()[None], [text])[0]
     torch.testing.assert_close((found / temperature).softmax(-1), expected, rtol=1e-12, atol=0)
+
+
+def test_a_decaying_temperature_falls_from_ten_to_one_over_twenty_tokens() -> None:
+    decoding, x = DecayingTemperature(), logits(50)
+    heat = [float((x / decoding.tempered(x[None], [number])[0])[0]) for number in range(40)]
+    assert heat[:20] == pytest.approx([10 - 9 * number / 19 for number in range(20)])
+    assert heat[19:] == pytest.approx([1.0] * 21)
+    both = decoding.tempered(torch.stack([x, x]), [0, 30])
+    assert torch.allclose(both[0], x / 10)
+    assert torch.allclose(both[1], x)
+    assert DecayingTemperature(temperature=0.5).tempered(x[None], [0])[0].tolist() == pytest.approx((x / 20).tolist())
+
+
+def test_a_decaying_temperature_is_a_draw_from_each_of_its_softmaxes() -> None:
+    decoding, x = DecayingTemperature(start=4.0, tokens=3, temperature=0.5), logits(12, 2.0)
+    for written, heat in ((0, 4.0), (1, 2.25), (2, 0.5), (9, 0.5)):
+        ids = decoding.choose(decoding.tempered(x.expand(DRAWS, -1), [written] * DRAWS), uniform())
+        assert p_value(ids, (x.double() / heat).softmax(-1)) > IMPROBABLE

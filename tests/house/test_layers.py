@@ -18,10 +18,11 @@ LEVELS = {
     "objectives": 3,
     "adapt": 4, "recipe": 4, "stages": 4, "cost": 4,
     "train": 5,
-    "export": 6, "inference": 6, "evaluate": 6, "generate": 6, "plan": 6,
+    "export": 6, "inference": 6, "evaluate": 6, "generate": 6, "plan": 6, "jobs": 6,
     "tasks": 7, "preparation": 7, "vectors": 7, "curate": 7,
     "pipeline": 8, "doctor": 8, "prompts": 8, "analysis": 8, "compress": 8, "serve": 8, "scale": 8, "watch": 8,
-    "recipes": 9,
+    "memorization": 8, "probes": 8, "preferences": 8, "attack": 8,
+    "recipes": 9, "study": 9,
     "catalog": 10, "__init__": 10, "cli": 10, "__main__": 10,
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +15,7 @@ from genus.cost import cost
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
 from genus.objectives import Learner
+from genus.study.named import OWN, expanded
 
 if TYPE_CHECKING:
     from genus.batch import Batch
@@ -65,25 +66,33 @@ class Modification:
         return learner.double() if double else learner
 
 
+def table() -> list[dict[str, Any]]:
+    """Return the modifications as the study has them: the one source of their settings."""
+    rows: list[dict[str, Any]] = tomllib.loads((OWN / "modifications.toml").read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
 def modifications() -> list[Modification]:
-    """Return the rows of the page's tables."""
-    found = []
-    for line in PAGE.read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if len(cells) != 7 or cells[0] in {"modification", "---"}:
-            continue
-        name, _, both, *own = cells
-        for row, given, told in zip(ROWS, own[:2], own[2:], strict=True):
-            if given != NONE:
-                found.append(Modification(name, row, settings_of(row, f"{both} {given}"), told))
-    return found
+    """Return the rows of the study, for both rows of the catalog, with what the page says of each."""
+    cells = {line[0]: dict(zip(ROWS, line[5:], strict=True)) for line in page_rows()}
+    return [
+        Modification(one["name"], row, settings_of(row, [*one["settings"], *one["of"][row]]), cells[one["name"]][row])
+        for one in table()
+        for row in ROWS
+        if row in one["of"]
+    ]
 
 
-def settings_of(row: str, cells: str) -> tuple[str, ...]:
-    """Return the settings of a row of the catalog."""
-    sides = ("model.encoder.", "model.decoder.") if row.startswith("t5") else ("model.",)
-    given = [one.strip() for code in re.findall(r"`([^`]+)`", cells) for one in code.split(";")]
-    return tuple(side + one.removeprefix("X.") for one in given for side in (sides if one.startswith("X.") else ("",)))
+def page_rows() -> list[list[str]]:
+    """Return the cells of the page's tables."""
+    lines = [line.strip("|").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines()]
+    rows = [[cell.strip() for cell in line] for line in lines if len(line) == 7]
+    return [row for row in rows if row[0] not in {"modification", "---"}]
+
+
+def settings_of(row: str, settings: list[str]) -> tuple[str, ...]:
+    """Return settings as a row of the catalog takes them."""
+    return tuple(expanded(settings, catalog.load(row).model.streams))
 
 
 def smaller(value: Any) -> Any:

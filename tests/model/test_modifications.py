@@ -11,7 +11,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genus.cost import cost
 from genus.model.neighbors import Neighbors
-from model.modified import ALL, DOCUMENTS, IDS, LENGTH, ROWS, VOCABULARY, Modification, documents, told
+from model.modified import (
+    ALL,
+    DOCUMENTS,
+    IDS,
+    LENGTH,
+    NONE,
+    ROWS,
+    VOCABULARY,
+    Modification,
+    documents,
+    page_rows,
+    table,
+    told,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +45,19 @@ def test_the_page_has_the_rows_of_the_paper() -> None:
     for row in ROWS:
         settings = [one.settings for one in ALL if one.row == row]
         assert len(settings) == len(set(settings)) >= 48
+
+
+def test_the_page_shows_the_table_of_the_study() -> None:
+    """Names, papers and settings; where a modification is not defined there is a dash."""
+
+    def cell(settings: list[str] | None) -> str:
+        return NONE if settings is None else f"`{'; '.join(settings)}`" if settings else ""
+
+    wanted = [
+        [one["name"], one.get("source", ""), cell(one["settings"]), *(cell(one["of"].get(row)) for row in ROWS)]
+        for one in table()
+    ]
+    assert [row[:5] for row in page_rows()] == wanted
 
 
 @each

@@ -46,5 +46,5 @@ PRINTED = {
 
 @pytest.mark.parametrize("settings", PRINTED)
 def test_parameters_are_those_of_the_paper(settings: str) -> None:
-    recipe = catalog.load("t5/base", list(settings_of("t5/base", f"`{settings}`")) if settings else [])
+    recipe = catalog.load("t5/base", list(settings_of("t5/base", settings.split("; "))) if settings else [])
     assert cost(recipe).parameters / 1e6 == pytest.approx(PRINTED[settings], abs=MILLION)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,6 @@ from genus.analysis.findings import Example, Passage
 from genus.analysis.gradients import gradient_times_input
 from genus.analysis.words import spans_of, summed
 from genus.objectives import device_of
-from genus.objectives.supervised import SOURCE
 from genus.tasks.feed import batch_of
 
 if TYPE_CHECKING:
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
     from genus.analysis import Analysis, Answered, Decisions, Told
     from genus.analysis.words import Piece
-    from genus.tasks.encode import EncodedTexts
 
 WRONG, FAR = "The most confident mistakes", "The largest errors"
 DOUBTFUL, SURE, UNSURE = "The most uncertain right answers", "The most confident answers", "The most uncertain answers"
@@ -92,7 +89,7 @@ def contributions(analysis: Analysis, given: Answered, row: int, told: Told) -> 
         pieces = analysis.pieces(given, row, sequence)
         sums = np.zeros(len(pieces))
         for stream, total_T in totals.items():
-            number_L = numbered(encoded, sequence, late=encoded.repeated and stream != SOURCE)
+            number_L = encoded.piece_numbers(sequence, stream)
             start = place * batch.streams[stream].row_length
             inside = number_L >= 0
             np.add.at(sums, number_L[inside], total_T[start : start + len(number_L)][inside])
@@ -101,16 +98,3 @@ def contributions(analysis: Analysis, given: Answered, row: int, told: Told) -> 
             found.setdefault(text, []).append((first, stop, value))
     return found, everything - of_texts
 
-
-def numbered(encoded: EncodedTexts, sequence: int, *, late: bool) -> NDArray[np.int64]:
-    """Return for each token of a sequence (L,) the number of its piece among those of the texts; -1: a special token.
-
-    Args:
-        encoded: the tokenized rows.
-        sequence: index of the sequence.
-        late: whether tokens are read one later, after the one with which a decoder begins.
-    """
-    ends = np.cumsum([0, *map(len, encoded.texts[sequence])])
-    numbers, _, fixed = encoded.vocabulary.frame(*(np.arange(*pair) for pair in pairwise(ends.tolist())))
-    found = np.where(fixed, -1, numbers)
-    return np.append(-1, found[:-1]) if late else found

@@ -10,11 +10,12 @@ Shrikumar et al. 2016, Not Just a Black Box (arXiv:1605.01713), which compares t
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from genus.model.input_embeddings import changed_embeddings
 from genus.objectives import evaluating
 
 if TYPE_CHECKING:
@@ -41,21 +42,15 @@ def gradient_times_input(
         number: y, given these outputs by name.
     """
     found: list[tuple[str, Tensor]] = []
-    streams = {id(packed.ids): name for name, packed in batch.streams.items()}
 
-    def taken(_: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
-        leaf = output.detach().requires_grad_()
-        found.append((streams[id(given[0])], leaf))
+    def taken(_: nn.Module, stream: str, output: Tensor) -> Tensor:
+        found.append((stream, leaf := output.detach().requires_grad_()))
         return leaf
 
-    hooks = [module.register_forward_hook(taken) for module in learner.network.token_embeddings]
-    try:
-        with evaluating(learner), torch.enable_grad():
-            y = number(learner.outputs(replace(batch, heads=frozenset({target})))[target])
-            gradients = torch.autograd.grad(y, [leaf for _, leaf in found], allow_unused=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    asked = replace(batch, heads=frozenset({target}))
+    with evaluating(learner), torch.enable_grad(), changed_embeddings(learner.network, asked, taken):
+        y = number(learner.outputs(asked)[target])
+        gradients = torch.autograd.grad(y, [leaf for _, leaf in found], allow_unused=True)
     totals = {name: np.zeros(packed.ids.numel()) for name, packed in batch.streams.items()}
     for (name, leaf), gradient in zip(found, gradients, strict=True):
         if gradient is not None:

@@ -11,8 +11,10 @@ import typer
 
 from genus.cli import (
     analyze,
+    attack,
     clean,
     code,
+    compare,
     compress,
     data,
     doctor,
@@ -23,8 +25,12 @@ from genus.cli import (
     find,
     generate,
     likelihoods,
+    memorize,
     mup,
     plan,
+    plant,
+    prefer,
+    probe,
     quickstart,
     rows,
     scale,
@@ -63,6 +69,7 @@ app.command("table")(rows.table)
 app.add_typer(tokenizer, name="tokenizer")
 tokenizer.command("train")(data.train_tokenizer)
 app.command("plan")(plan.plan)
+app.command("compare")(compare.compare)
 app.add_typer(scale.app, name="scale")
 app.add_typer(mup.app, name="mup")
 app.command("clean")(clean.clean)
@@ -70,8 +77,11 @@ app.command("find")(find.find)
 app.command("prepare")(data.prepare)
 app.command("pretrain")(training.pretrain)
 app.command("finetune")(training.finetune)
+app.command("respond")(prefer.respond)
+app.command("prefer")(prefer.prefer)
 app.command("evaluate")(use.evaluate)
 app.command("analyze")(analyze.analyze)
+app.command("attack")(attack.attack)
 app.command("evaluate-code")(code.evaluate_code)
 app.command("fill")(use.fill)
 app.command("embed")(embed.embed)
@@ -80,6 +90,9 @@ app.command("vectors")(vectors.vectors)
 app.command("generate")(generate.generate)
 app.command("draw")(draw.draw)
 app.command("serve")(serve.serve)
+app.command("probe")(probe.probe)
+app.command("plant")(plant.plant)
+app.command("memorize")(memorize.memorize)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)
 app.command("export")(export.export)

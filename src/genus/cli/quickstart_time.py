@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
-from genus.train.loop import own_random_numbers
+from genus.train import timing
 from genus.train.run import Run
-from genus.train.step import TrainStep
-from genus.train.world import init_distributed
 
 if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.recipe import Recipe
 
-FIRST = 3
-"""Steps before the clock runs, in which memory is allocated and kernels are chosen."""
 LOOKED_AT = 2.0
 """Seconds for which steps are counted."""
 FILLED = 0.88
@@ -39,17 +34,8 @@ def seconds_needed(recipe: Recipe, tokens: int, sentences: int) -> float:
 
 def seconds_a_step(recipe: Recipe) -> float:
     """Return the mean time of a training step of the first stage, on random tokens and with random weights."""
-    run = Run()
-    world = init_distributed(run)
-    with own_random_numbers(world.device):
-        learner = recipe.learner().to(world.device)
-        train_step, batch = TrainStep(learner, recipe.optimizer, run, world, 0), _random_batch(recipe)
-        done, begun = -FIRST, time.perf_counter()
-        while done <= 0 or time.perf_counter() - begun < LOOKED_AT:
-            train_step({0: batch}, 0, 0.0, learner.counts(batch)).read()
-            done += 1
-            begun = time.perf_counter() if done == 0 else begun
-        return (time.perf_counter() - begun) / done
+    batch = _random_batch(recipe)
+    return timing.seconds_a_step(recipe.learner, recipe.optimizer, lambda _: {0: batch}, Run(), LOOKED_AT)
 
 
 def _random_batch(recipe: Recipe) -> Batch:

@@ -37,8 +37,8 @@ def refuse(task: str, *of_one: object) -> None:
         UsageError: one is given.
     """
     if any(of_one):
-        raise UsageError(f"--task {task}: columns, metrics, tables, passes, few labels and teachers are of one task; "
-                         "fine-tune on it by name")  # fmt: skip
+        raise UsageError(f"--task {task}: columns, metrics, tables, passes, few labels, teachers and noise are of one "
+                         "task; fine-tune on it by name")  # fmt: skip
 
 
 def run_all(

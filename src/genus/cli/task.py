@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from genus.errors import UsageError, near
 
 if TYPE_CHECKING:
+    from genus.attack import Attack
     from genus.export.folder import LoadedModel
     from genus.recipe import Recipe
     from genus.tasks import Task
@@ -157,3 +158,20 @@ def augmentation_of(kind: str | None, settings: Sequence[str]) -> "Augmentation 
 def _adaptation(kind: str) -> str:
     """Return the name of an adaptation as `--adapt` takes it: `LoRA` is lora, `PrefixTuning` prefix-tuning."""
     return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "-", kind).lower()
+
+
+def attack_of(kind: str, settings: Sequence[str], seed: int | None = None) -> "Attack":
+    """Return the attack of a kind, as `--attack` names it, with these settings.
+
+    Raises:
+        UsageError: there is no such kind, or a setting is unknown.
+    """
+    from genus.attack import Attack
+    from genus.catalog import overridden
+    from genus.part import slots_of
+
+    kinds = {_adaptation(name): part for name, part in slots_of(Attack).items()}  # type: ignore[type-abstract]
+    if kind not in kinds:
+        raise UsageError(f"--attack: there is no {kind!r}.{near(kind, list(kinds))}")
+    given = [] if seed is None else [f"seed={seed}"]
+    return overridden(overridden(kinds[kind](), given, "--seed"), settings, "--attack-set")

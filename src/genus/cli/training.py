@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genus.cli.noise import EvaluationNoise, TrainNoise, of_splits
 from genus.cli.options import (
     AsJson,
     Choices,
@@ -150,9 +151,9 @@ TaskName = Annotated[
     typer.Option(
         "--task",
         help="classification, contrastive-classification, multi-label, regression, tagging, recurrent-tagging, "
-        "character-spans, choice, question-answering, completion, text-to-text, entities-to-text, sentence-embedding, "
-        "reranking; a dataset: one of GLUE such as sst2 (as text to text, sst2-as-text), squad, squad2, conll2003, "
-        "race, dream, arc, xcopa; or all of GLUE: glue.",
+        "character-spans, choice, question-answering, preference, direct-preference, completion, text-to-text, "
+        "entities-to-text, sentence-embedding, reranking; a dataset: one of GLUE such as sst2 (as text to text, "
+        "sst2-as-text), squad, squad2, conll2003, race, dream, arc, xcopa; or all of GLUE: glue.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
@@ -202,7 +203,8 @@ Augment = Annotated[
     typer.Option(
         "--augment",
         metavar="KIND",
-        help="With few labels: random-edits, masked-replacement, back-translation, mixup, self-training, consistency.",
+        help="With few labels: random-edits, masked-replacement, back-translation, mixup, self-training, consistency; "
+        "adversarial-training.",
     ),
 ]
 AugmentSettings = Annotated[
@@ -255,6 +257,8 @@ def finetune(
     adapt_settings: AdaptSettings = [],
     augment: Augment = None,
     augment_settings: AugmentSettings = [],
+    train_noise: TrainNoise = None,
+    noise: EvaluationNoise = None,
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -273,7 +277,7 @@ def finetune(
     row = with_adaptation(settled(source.recipe, task, settings), adapt, adapt_settings)
     start = Start(row, source.tokenizer, None if random else source.learner, model_folder(model))
     if task in SUITES:
-        of_one = accumulate > 1 or few or teacher
+        of_one = accumulate > 1 or few or teacher or train_noise or noise
         refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, of_one)
         run_all(start, SUITES[task], data, out, range(seeds), run, values, from_mnli, as_json)
         return
@@ -283,7 +287,8 @@ def finetune(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
     files, guide = _files(data, asked, validation, test), _teacher(teacher, teacher_settings)
-    how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few, "teacher": guide}
+    how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few, "teacher": guide,
+                           "noises": of_splits(train_noise, noise)}  # fmt: skip
     best = sweeps.sweep(start, asked, files, out / "sweep", values, **how).finetuning if values else None
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), **how)
     _tell(report, task, as_json)

@@ -10,6 +10,7 @@ from genus.cli.embed import Passages, evaluate_retrieval
 from genus.cli.features import WORD_SIMILARITY, word_similarity
 from genus.cli.folders import read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
+from genus.cli.noise import Asked, EvaluationNoise, Rates, curve, noised_rows
 from genus.cli.options import (
     AsJson,
     BaseFolder,
@@ -84,6 +85,8 @@ def evaluate(
     task_settings: TaskSettings = [],
     passages: Passages = None,
     answers: Answers = None,
+    noise: EvaluationNoise = None,
+    noise_rates: Rates = None,
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
@@ -108,14 +111,13 @@ def evaluate(
     or with `--task completion` on the completions of a table; a fine-tuned one on a table.
     """
     check_outputs({"--answers": answers, "--results": results}, [*data, *examples])
-    precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
-    run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
-    of_text: dict[str, object] = {"--title": title, "--codes": codes, "--source": source, "--set": settings}
-    of_tables: dict[str, object] = {
-        "--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--metric": metric,
-        "--task-set": task_settings, "--passages": passages,
-    }  # fmt: skip
-    of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
+    run = _run(running, exact=prompts is not None or task == WIKITEXT)
+    of_text: dict[str, object] = {"--title": title, "--codes": codes, "--source": source, "--set": settings,
+                                  "--noise": noise}  # fmt: skip
+    of_tables = {"--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--metric": metric,
+                 "--task-set": task_settings, "--passages": passages}  # fmt: skip
+    of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit,
+                  "--results": results if noise_rates is None else None}  # fmt: skip
     if prompts is not None:
         _refuse("evaluation without --prompts", {**of_tables, "--task": task, **of_text, "--stride": stride})
         evaluate_prompts(
@@ -129,7 +131,13 @@ def evaluate(
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
     fields = _fields(field, title, codes, source)
-    _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings), as_json)
+    noised = Asked(noise, noise_rates, results)
+    _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings, noised), as_json)
+
+
+def _run(running: list[str], *, exact: bool) -> "Run":
+    """Return how a model is measured: in float32 where what is ranked differs by little."""
+    return chosen_run(running, evaluate_batches=1_000_000, precision="float32" if exact else "auto")
 
 
 def _on_words(
@@ -278,11 +286,14 @@ def _measured(
     fields: "Fields",
     run: "Run",
     settings: list[str],
+    noise: Asked,
 ) -> "Metrics":
     """Return the metrics of a model: of a fine-tuned one on a table, of a pretrained one on text or on a table."""
     from genus.cli.task import choose, chosen_task
     from genus.objectives.supervised import FineTuned
 
+    if task in IMAGE_TASKS or of_tables["--passages"] is not None:
+        _refuse("the texts of one table", noise.given)
     if task in IMAGE_TASKS:
         return _on_images(model, base, data, task, of_tables, answers, fields, run)
     source, (*named, passages) = read_model(model, base), of_tables.values()
@@ -297,8 +308,8 @@ def _measured(
     able = task is not None and choose(task).pretrained(objectives, source.recipe.model) is not None
     if able or any(isinstance(objective, FineTuned) for objective in objectives):
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
-        return _on_table(source, data, chosen_task(source, task, *named), answers, run)
-    of_tables = {**of_tables, "--task": task, "--answers": answers}
+        return _on_table(source, data, chosen_task(source, task, *named), answers, run, noise)
+    of_tables = {**of_tables, "--task": task, "--answers": answers, **noise.given}
     _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
     return {**_on_text(source, data, fields, run, settings, model)}
 
@@ -330,7 +341,9 @@ def _on_text(
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
 
 
-def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path | None, run: "Run") -> "Metrics":
+def _on_table(
+    source: "LoadedModel", data: list[str], task: Any, answers: Path | None, run: "Run", noise: Asked
+) -> "Metrics":
     """Return the metrics of a fine-tuned model on a table's labeled rows, and write its predictions for all rows."""
     from genus.files import write_text
     from genus.tasks.answer import lines
@@ -344,6 +357,10 @@ def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path |
     rows = read(path, task, labeled=answers is None)
     if answers is not None:
         rows = without_placeholders(rows, objective, path)
+    if noise.rates is not None:
+        _refuse("one rate of noise", {"--answers": answers})
+        return curve(source, task, rows, path, noise, run)
+    rows = noised_rows(rows, task, noise)
     found, metrics = score(source, task, rows, run, path)
     if answers is not None:
         write_text(answers, lines(rows, found))

@@ -74,6 +74,33 @@ class Sorting:
         write_json(_record(self.folder, shard.number), {suffix: len(data) for suffix, data in files.items()})
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A shard of an index, mapped from disk."""
+
+    path: Path
+    """Of its files, without their suffixes."""
+    text: NDArray[np.uint8]
+    suffixes: NDArray[np.int32]
+    begins: NDArray[np.int64]
+
+    @classmethod
+    def at(cls, path: Path) -> Opened:
+        """Open a shard, given the path of its files without suffixes."""
+        text = np.memmap(path.with_suffix(".text"), np.uint8, "r")
+        suffixes: NDArray[np.int32] = np.load(path.with_suffix(".suffixes.npy"), mmap_mode="r")
+        begins: NDArray[np.int64] = np.load(path.with_suffix(".begins.npy"))
+        return cls(path, text, suffixes, begins)
+
+    def identities(self) -> list[str]:
+        """Return a line of JSON of each document."""
+        return self.path.with_suffix(".jsonl").read_text(encoding="utf-8").split("\n")
+
+    def documents(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the documents in which places of the text lie."""
+        return np.searchsorted(self.begins, places, "right") - 1
+
+
 class SuffixIndex:
     """An index in a folder."""
 
@@ -157,11 +184,22 @@ class SuffixIndex:
                 found.add(self._find(number, query), query.most)
         return found
 
+    def opened(self) -> list[Opened]:
+        """Return all shards, mapped from disk.
+
+        Raises:
+            UsageError: there is no index.
+            GenusError: it is damaged.
+        """
+        found = []
+        for number in range(self._read()["shards"]):
+            with expecting(self.folder / f"{number:06d}.text", f"delete {self.folder} and make it again"):
+                found.append(Opened.at(self.folder / f"{number:06d}"))
+        return found
+
     def _find(self, number: int, query: Query) -> Found:
-        path = self.folder / f"{number:06d}"
-        text = np.memmap(path.with_suffix(".text"), np.uint8, "r")
-        order: NDArray[np.int32] = np.load(path.with_suffix(".suffixes.npy"), mmap_mode="r")
-        begins: NDArray[np.int64] = np.load(path.with_suffix(".begins.npy"))
+        shard = Opened.at(self.folder / f"{number:06d}")
+        text, order, begins = shard.text, shard.suffixes, shard.begins
         wanted = query.string.encode(errors="replace")
 
         def head(place: np.int32) -> bytes:
@@ -170,9 +208,9 @@ class SuffixIndex:
         first = bisect_left(order, wanted, key=head)
         last = bisect_right(order, wanted, lo=first, key=head)
         places = np.sort(order[first:last]).astype(np.int64)
-        documents = np.searchsorted(begins, places, "right") - 1
+        documents = shard.documents(places)
         shown = places[: query.most].tolist()
-        lines = path.with_suffix(".jsonl").read_text(encoding="utf-8").split("\n") if shown else []
+        lines = shard.identities() if shown else []
         told = []
         for place, document in zip(shown, documents.tolist(), strict=False):
             begin, end = int(begins[document]), [*begins[document + 1 : document + 2].tolist(), len(text)][0] - 1

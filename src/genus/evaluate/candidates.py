@@ -18,6 +18,8 @@ from genus.examples import Sequence
 if TYPE_CHECKING:
     from collections.abc import Sequence as Several
 
+    from numpy.typing import NDArray
+
     from genus.objectives import Learner
     from genus.tokens.tokenizer import Tokenizer
 
@@ -86,12 +88,8 @@ def _nats(
 ) -> tuple[float, int]:
     """Return the sum of log-probabilities of a word's tokens, and their number."""
     before, after = parts
-    ids, spans = tokenizer.encode_with_offsets(before + word + after)
-    start, stop = len(before), len(before) + len(word)
-    own = np.flatnonzero((spans[:, 0] < stop) & (spans[:, 1] > start))
-    if not len(own):
-        raise UsageError(f"the tokenizer leaves nothing of the candidate {word!r}; take another")
-    sequence = Sequence(*tokenizer.vocabulary.frame(ids.astype(np.int64)))
+    ids, own = own_tokens(tokenizer, before + word + after, len(before), len(before) + len(word))
+    sequence = Sequence(*tokenizer.vocabulary.frame(ids))
     length = len(sequence.ids)
     if max_length is not None and length > max_length:
         raise UsageError(f"the text has {length} tokens with {word!r}, the model {max_length} positions; shorten it")
@@ -100,3 +98,18 @@ def _nats(
     logits_MV, label_M = predictor.logits(copies, length, tokenizer.vocabulary.pad, precision)
     log_M = logits_MV.double().log_softmax(-1).gather(1, label_M[:, None])
     return float(log_M.sum()), len(own)
+
+
+def own_tokens(
+    tokenizer: Tokenizer, text: str, start: int, stop: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ids (T,) of a text, and the places (M,) of those that have some of its characters [start, stop).
+
+    Raises:
+        UsageError: the tokenizer leaves nothing of these.
+    """
+    ids, spans = tokenizer.encode_with_offsets(text)
+    own = np.flatnonzero((spans[:, 0] < stop) & (spans[:, 1] > start))
+    if not len(own):
+        raise UsageError(f"the tokenizer leaves nothing of the candidate {text[start:stop]!r}; take another")
+    return ids.astype(np.int64), own

@@ -1,9 +1,10 @@
-"""Confidence intervals: the mean over seeds with Student's t interval, and the paired bootstrap of a difference."""
+"""Confidence intervals: Student's t of a mean over seeds, Wilson's of a share, the paired bootstrap of a difference."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,6 +116,24 @@ def bootstrap(
     found = [statistic(rng.integers(examples, size=examples)) for _ in range(draws)]
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(statistic(np.arange(examples)), float(low), float(high), examples)
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+    """Return a share of independent trials with the score interval of Wilson 1927, which holds for few trials too.
+
+        (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),        p = successes / n
+
+    Args:
+        successes: trials that succeeded.
+        trials: n, at least 1.
+        confidence: probability of the interval; z is the normal quantile of (1 + confidence) / 2.
+    """
+    share, z = successes / trials, NormalDist().inv_cdf((1 + confidence) / 2)
+    scale, middle = 1 + z * z / trials, share + z * z / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    low = 0.0 if successes == 0 else (middle - half) / scale
+    high = 1.0 if successes == trials else (middle + half) / scale
+    return Interval(share, low, high, trials)
 
 
 def bootstrapped_mean(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-PLAN, FILL, ORDER, CORRUPT, TURN, BLOCKS, AUGMENT, SOURCE = range(8)
+PLAN, FILL, ORDER, CORRUPT, TURN, BLOCKS, AUGMENT, SOURCE, NOISE, ATTACK = range(10)
 """What is drawn: how the corpus is cut, which examples share a row, in which order rows come, what is hidden,
 whose turn a step is, in which order the blocks of the corpus come, how the text of a training row is changed, of which
-source a row is."""
+source a row is, which characters of a text are changed, by which tokens a text is attacked."""
 
 
 def joint(number: int, block: int) -> int:

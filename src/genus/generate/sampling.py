@@ -9,7 +9,7 @@ import torch
 
 from genus.errors import UsageError
 from genus.generate import Decoding
-from genus.part import Count, Fraction, NotNegative, SomeShare
+from genus.part import Count, Fraction, NotNegative, Positive, SomeShare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +29,10 @@ class TokenByToken(Decoding):
     @abstractmethod
     def choose(self, logits_SV: Tensor, draws_S: Tensor) -> Tensor:
         """Return the next ids (S,), given logits and uniform draws from [0, 1), one of each text."""
+
+    def tempered(self, logits_SV: Tensor, written: Sequence[int]) -> Tensor:
+        """Return logits (S, V) as they are chosen from, given how many tokens each text has got; here as they are."""
+        return logits_SV
 
     def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:
         """Yield what is generated for each request, in the order in which it is made."""
@@ -108,6 +112,29 @@ class Sampling(TokenByToken):
         share_SK = share_SK * kept
         chosen = inverted(share_SK / share_SK.sum(-1, keepdim=True), draws_S)
         return ids_SK.gather(-1, chosen[:, None])[:, 0]
+
+
+class DecayingTemperature(Sampling):
+    """Sampling whose temperature falls with the tokens that were generated, so that beginnings differ widely.
+
+        t_i = start + (temperature - start) min(1, i / (tokens - 1))        of the token i = 0, 1, ...
+
+    Source: Carlini et al. 2020 (arXiv:2012.07805), section 5.1.1: from 10 to 1 over the first 20 tokens; how it falls
+    is not said there, and is a straight line here.
+    """
+
+    start: Positive = 10.0
+    """Temperature of the first token; `temperature` is that of all after `tokens`."""
+    tokens: Count = 20
+    """Tokens over which it falls."""
+
+    def tempered(self, logits_SV: Tensor, written: Sequence[int]) -> Tensor:
+        """Return logits (S, V) over the temperature of each text, as a multiple of the last one."""
+        if self.temperature == 0:
+            return logits_SV
+        share = [min(1.0, number / max(1, self.tokens - 1)) for number in written]
+        heat = [(self.start + (self.temperature - self.start) * one) / self.temperature for one in share]
+        return logits_SV / logits_SV.new_tensor(heat)[:, None]
 
 
 def inverted(chances_SK: Tensor, draws_S: Tensor) -> Tensor:

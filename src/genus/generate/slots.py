@@ -188,7 +188,8 @@ def chosen(logits_SV: Tensor, texts: Sequence[Running], prompts: Prompts) -> Ten
     """Return the next ids (S,) of texts with the same choice."""
     logits_SV = changed(logits_SV, texts, prompts)
     draws = torch.tensor([text.draws.random() for text in texts], dtype=torch.float64, device=logits_SV.device)
-    return cast("TokenByToken", texts[0].choice.decoding).choose(logits_SV, draws)
+    decoding = cast("TokenByToken", texts[0].choice.decoding)
+    return decoding.choose(decoding.tempered(logits_SV, [len(text.ids) for text in texts]), draws)
 
 
 def changed(logits_SV: Tensor, texts: Sequence[Running], prompts: Prompts) -> Tensor:

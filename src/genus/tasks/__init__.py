@@ -41,6 +41,8 @@ class Task(Part, ABC):
     """What its tables are checked for before training."""
     augmentable: ClassVar[bool] = False
     """Whether a label stays right for a text that is changed a little; see `genus.tasks.augment`."""
+    labels_stand_in_texts: ClassVar[bool] = False
+    """Whether labels are of words or of characters of the texts, which then may not move; see `genus.tasks.noised`."""
 
     answers: ClassVar[Literal["classify", "score", "tag", "answer", "choose"] | None] = None
     """What a model that learned it does for a text in a service: tell labels, or a number, mark spans, answer a
@@ -117,6 +119,10 @@ class Task(Part, ABC):
             ValueError: a column holds something else.
         """
         return tuple(text_in(row, column) for column in self.texts), label_in(row, self.label)
+
+    def of_text(self, text: str) -> tuple[str, ...]:
+        """Return the texts of a row that is asked about one text alone."""
+        return (text,)
 
     @property
     def purpose(self) -> str:

@@ -47,6 +47,7 @@ class CharacterSpans(Task):
     learns: ClassVar = SpanTagging
     answers: ClassVar = "tag"
     judged: ClassVar[tuple[str, ...]] = ("tags",)
+    labels_stand_in_texts: ClassVar = True
     checks: ClassVar = (overlap, repeated, contradictory)
 
     label: str = "spans"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from genus.errors import GenusError, UsageError
 from genus.evaluate.metrics import Accuracy, Metric
+from genus.objectives.supervised import FineTuned
 from genus.objectives.supervised.choice import MultipleChoice
 from genus.tasks import Task
 from genus.tasks.cell import label_in, several_in, text_in, written
-from genus.tasks.checks import contradictory, overlap, repeated, skewed
+from genus.tasks.checks import Check, contradictory, overlap, repeated, skewed
 from genus.tasks.dataset import targets
 from genus.tasks.encode import tokenized
 from genus.tasks.groups import EncodedGroups
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from genus.objectives.supervised import FineTuned
     from genus.tasks.dataset import Label, LabeledRow
     from genus.tokens.tokenizer import Tokenizer
 
@@ -35,10 +35,10 @@ class Choice(Task):
     the first text. The number of choices may differ from row to row.
     """
 
-    learns: ClassVar = MultipleChoice
-    answers: ClassVar = "choose"
+    learns: ClassVar[type[FineTuned]] = MultipleChoice
+    answers: ClassVar[Literal["choose"] | None] = "choose"
     judged: ClassVar[tuple[str, ...]] = ("classes",)
-    checks: ClassVar = (overlap, repeated, contradictory, skewed)
+    checks: ClassVar[tuple[Check, ...]] = (overlap, repeated, contradictory, skewed)
 
     texts: tuple[str, ...] = ("question",)
     choices: tuple[str, ...] = ("choices",)
@@ -104,7 +104,7 @@ class Choice(Task):
             raise ValueError(f"column {column!r} holds no list of two choices or more")
         return names, found
 
-    def objective(self, labels: Sequence[str]) -> MultipleChoice:
+    def objective(self, labels: Sequence[str]) -> FineTuned:
         """Return the objective of a score for each choice."""
         return MultipleChoice()
 

@@ -89,7 +89,7 @@ class Completion(Task):
         Raises:
             GenusError: `max_length` leaves no room for text beside the special tokens.
         """
-        before, after = _around(tokenizer.vocabulary)
+        before, after = around(tokenizer.vocabulary)
         room = max_length - len(after) - len(before)
         most = room if len(before) else room - 1  # a completion has something before it
         if most < 1:
@@ -134,7 +134,7 @@ class EncodedCompletions(EncodedTokens):
         The end token stands at its end, and before a completion that has nothing else before it.
         """
         prompt, completion = (ids.astype(np.int64) for ids in self.texts[index])
-        before, after = _around(self.vocabulary)
+        before, after = around(self.vocabulary)
         if not len(before) + len(prompt):
             before = after[-1:]
         ids = np.concatenate([before, prompt, completion, after])
@@ -155,7 +155,7 @@ class EncodedCompletions(EncodedTokens):
         ]
 
 
-def _around(vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def around(vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the ids before a text and after it: those of the template, and an end token if it does not end so."""
     template = [special for special, _, _ in vocabulary.single]
     at = template.index(None)

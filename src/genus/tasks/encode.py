@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -101,6 +102,18 @@ class EncodedTexts:
         if not len(ids):
             return Sequence(np.array([self.vocabulary.pad]), np.zeros(1, np.int64), np.ones(1, np.bool_))
         return Sequence(ids, segments, fixed)
+
+    def piece_numbers(self, index: int, stream: str = "tokens") -> NDArray[np.int64]:
+        """Return for each token of a sequence (L,) the number of its piece among those of its texts; -1: a special one.
+
+        Args:
+            index: of the sequence.
+            stream: in which it is read; where a source is read too, all others are one token later.
+        """
+        ends = np.cumsum([0, *map(len, self.texts[index])])
+        numbers, _, fixed = self.vocabulary.frame(*(np.arange(*pair) for pair in pairwise(ends.tolist())))
+        found = np.where(fixed, -1, numbers)
+        return np.append(-1, found[:-1]) if self.repeated and stream != SOURCE else found
 
     @property
     def is_empty(self) -> bool:

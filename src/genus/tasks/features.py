@@ -181,6 +181,23 @@ class _Reader:
         return self.pooling(states_TE, words.to(states_TE.device), torch.arange(len(lengths), device=states_TE.device))
 
 
+def number_of_layers(model: LoadedModel) -> int:
+    """Return the number of layers whose states can be asked for, the embeddings not counted.
+
+    Raises:
+        UsageError: the network does not keep the states of layers, or it reads a source.
+    """
+    if extra := model.recipe.model.streams - {"tokens"}:
+        raise UsageError(f"features: this model reads a {min(extra)}; take an encoder or a decoder")
+    encoded = encode(model.tokenizer, [("a",)], np.zeros(1, np.float32), TARGET, model.recipe.finetuning.max_length)
+    device = device_of(model.learner)
+    with answering(model.learner), autocast("float32", device):
+        _, batch = next(iter(by_length(encoded)))
+        states = model.learner.network(batch.to(device), layers=True)
+    assert states.layers is not None
+    return len(states.layers) - 1
+
+
 def layer_states(network: Network, batch: Batch, layers: Sequence[int]) -> Tensor:
     """Return the states (T, E) of chosen layers side by side, in float32.
 

@@ -10,13 +10,14 @@ from genus.errors import UsageError, say
 from genus.files import write_json
 from genus.run_folder import RunFolder
 from genus.tasks.augmented import augmented, check_augmentation
+from genus.tasks.noised import with_noise
 from genus.tasks.report import Augmented, Report
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Experiment
 from genus.train.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from genus.objectives.supervised import FineTuned
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
     from genus.tasks.teacher import Teacher
+    from genus.text.noise import TextNoise
 
 
 def finetune(
@@ -42,6 +44,7 @@ def finetune(
     publish: bool = True,
     augmentation: Augmentation | None = None,
     teacher: Teacher | None = None,
+    noises: Mapping[str, TextNoise] | None = None,
 ) -> Report:
     """Fine-tune from the same weights with several seeds; each seed has its own new head and data order.
 
@@ -60,21 +63,20 @@ def finetune(
         publish: whether the best seed's model is written.
         augmentation: what is done with few labels; None: the training rows are as they are.
         teacher: a model that was fine-tuned for the task, whose answers are learned too; training rows need no labels.
+        noises: noise of the texts of splits, by their names; None: there is none.
 
     Raises:
         GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
         UsageError: settings that contradict each other, a folder with results of other choices.
     """
     settings = _adapting(settings or start.recipe.finetuning)
-    _check(settings, seeds, accumulate)
+    run = run or Run()
+    _check(settings, seeds, accumulate, run)
     RunFolder(folder).check("fine-tuning")
     if augmentation is not None:
         check_augmentation(augmentation, task, taught=teacher is not None)
     task = task.told_by(files.train, () if teacher is None else teacher.objective.classes)
-    run = run or Run()
-    if run.parallel.divides:
-        raise UsageError("run.parallel: fine-tuning keeps the whole model in every process; take parallel=Replicated")
-    splits = read_splits(files, task, unlabeled=teacher is not None)
+    splits = with_noise(read_splits(files, task, unlabeled=teacher is not None), task, noises or {})
     labeled = len(splits["train"].rows)
     _check_update(task, min(settings.batch, labeled))
     task, objective = _resolved(task, files, splits, settings, run, teacher)
@@ -116,8 +118,10 @@ def _adapting(settings: FineTuning) -> FineTuning:
     return replace(settings, task_tokens=None)
 
 
-def _check(settings: FineTuning, seeds: Sequence[int], accumulate: int) -> None:
-    """Refuse seeds that are not distinct, passes that do not divide the batch, and several processes."""
+def _check(settings: FineTuning, seeds: Sequence[int], accumulate: int, run: Run) -> None:
+    """Refuse seeds that are not distinct, passes that do not divide the batch, and models or work that are divided."""
+    if run.parallel.divides:
+        raise UsageError("run.parallel: fine-tuning keeps the whole model in every process; take parallel=Replicated")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
     if accumulate < 1 or settings.batch % accumulate:

@@ -155,7 +155,7 @@ def _encoded(
 ) -> tuple[FineTuned, EncodedTexts]:
     """Return the objective that answers, and the tokenized rows, with what is to be said of them."""
     objective = task.chosen(objective_of(model, task))
-    _check_texts(objective, rows)
+    check_texts(objective, rows)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
     for warning in encoded.warnings:
         say(f"{path or 'texts'}: {warning}")
@@ -175,7 +175,7 @@ def _precision(run: Run | None) -> str:
     return "float32" if run is None else run.precision
 
 
-def _check_texts(objective: FineTuned, rows: Sequence[LabeledRow]) -> None:
+def check_texts(objective: FineTuned, rows: Sequence[LabeledRow]) -> None:
     """Refuse single texts for a model of pairs, and pairs for one of single texts."""
     given = len(rows[0].texts) if rows else None
     if objective.texts is not None and given not in (None, objective.texts):

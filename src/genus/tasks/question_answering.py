@@ -47,6 +47,7 @@ class QuestionAnswering(Task):
     learns: ClassVar = SpanExtraction
     answers: ClassVar = "answer"
     judged: ClassVar[tuple[str, ...]] = ("written texts",)
+    labels_stand_in_texts: ClassVar = True
 
     texts: tuple[str, ...] = ("question", "context")
     label: str = "answers"

@@ -50,6 +50,8 @@ class DataSummary:
     rows: int
     held_out: bool
     """Whether the rows were held out from the training table because there is no validation table."""
+    noise: str | None = None
+    """Noise of its texts, as the command line takes it; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

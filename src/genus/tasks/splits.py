@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genus.tasks import Task
     from genus.tasks.dataset import Files
     from genus.tasks.encode import EncodedTexts
+    from genus.text.noise import TextNoise
     from genus.tokens.tokenizer import Tokenizer
 
 HELD_OUT = 0.1
@@ -30,6 +31,8 @@ class Split:
     path: Path
     rows: list[LabeledRow]
     held_out: bool = False
+    noise: TextNoise | None = None
+    """What the texts of the rows were changed by."""
 
     @property
     def examples(self) -> int:
@@ -51,7 +54,8 @@ class Split:
 
     def data(self) -> DataSummary:
         """Return the summary of the split for the report."""
-        return DataSummary(os.fsencode(self.path).decode(errors="replace"), len(self.rows), self.held_out)
+        noise = None if self.noise is None else self.noise.told
+        return DataSummary(os.fsencode(self.path).decode(errors="replace"), len(self.rows), self.held_out, noise)
 
 
 def read_splits(files: Files, task: Task, *, unlabeled: bool = False) -> dict[str, Split]:

@@ -10,6 +10,7 @@ import torch
 from genus.errors import GenusError, UsageError
 from genus.export.starting.transplant import by_vocabulary
 from genus.export.weights import fingerprint
+from genus.objectives.pretraining.distillation import DistillationHead
 from genus.objectives.supervised import FineTuned
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Start:
         expected = replace(self.recipe, tokens=self.tokenizer.tokens).vocab_rows
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
             raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
-        beside = () if objective.token_losses or not settings.language_model else (self._language_model(),)
+        several = [] if objective.token_losses or not settings.language_model else [self._language_model()]
+        beside = [one for one in several if one.name != objective.name]  # whose head is not the language model's own
         try:
             return replace(
                 self.recipe,
@@ -107,6 +109,9 @@ class Start:
             learner.load_state_dict(taken, strict=False)
             if recipe.finetuning.adaptation is not None:
                 recipe.finetuning.adaptation.apply(learner, taken.keys())
+        for head in learner.heads.values():
+            if isinstance(head, DistillationHead):
+                head.begin(learner)
         return learner
 
     def _check_adaptation(self, settings: FineTuning) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genus.tasks.dataset import Files
     from genus.tasks.start import Start
     from genus.tasks.teacher import Teacher
+    from genus.text.noise import TextNoise
     from genus.train.run import Run
 
 Values = dict[str, tuple[str, ...]]
@@ -94,6 +95,7 @@ def sweep(
     accumulate: int = 1,
     augmentation: Augmentation | None = None,
     teacher: Teacher | None = None,
+    noises: Mapping[str, TextNoise] | None = None,
 ) -> Swept:
     """Fine-tune once with every combination of settings; return the best by the first metric in validation.
 
@@ -122,6 +124,7 @@ def sweep(
             publish=False,
             augmentation=augmentation,
             teacher=teacher,
+            noises=noises,
         )
         main = report.task.metrics
         ranked.append((report.best.rank(main[0]), name))

@@ -48,6 +48,7 @@ class Tagging(Task):
     learns: ClassVar = TokenClassification
     answers: ClassVar = "tag"
     judged: ClassVar[tuple[str, ...]] = ("tags",)
+    labels_stand_in_texts: ClassVar = True
     checks: ClassVar = (overlap, repeated, contradictory, rare, spellings)
 
     texts: tuple[str, ...] = ("tokens",)

@@ -6,7 +6,7 @@ import itertools
 import signal
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -15,7 +15,10 @@ from genus.errors import GenusError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
+    from torch import Tensor
+
     from genus.batch import Batch
+    from genus.objectives import Learner
     from genus.train.world import World
 
 WORKERS = {"cuda": 4, "cpu": 1}
@@ -30,6 +33,24 @@ class BatchFeed(Protocol):
 
     def epoch(self, number: int, /) -> float:
         """Return the number of epochs, in fractions, that the first `number` micro-batches cover."""
+
+
+@runtime_checkable
+class DependentFeed(BatchFeed, Protocol):
+    """Training data that depend on the weights, as texts that the model writes: no pure function of their number.
+
+    The loop has them prepared before each update, on all processes, and reads them in its own process. What was made is
+    stored in checkpoints, from which alone such a run can be resumed.
+    """
+
+    def prepare(self, step: int, learner: Learner, /) -> dict[str, float]:
+        """Make the micro-batches of update `step` of the stage, unless they are made; return metrics of new ones."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what was made, by name."""
+
+    def restore(self, tensors: dict[str, Tensor], /) -> None:
+        """Take what `tensors` returned."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +104,8 @@ def steps(stage: TrainStage, first: int, world: World, workers: int | None) -> G
                          "pieces of the weights must: change stages.micro_batch")  # fmt: skip
     if workers is None:
         workers = WORKERS[world.device.type]
+    if isinstance(stage.feed, DependentFeed):
+        workers = 0  # another process would not have what is made here, and would ask ahead of it
     taken = range(rank, stage.accumulate, size)
     numbers = (step * stage.accumulate + place for step in itertools.count(first) for place in taken)
     batches = _stream(stage.feed, numbers, workers, pin=world.device.type == "cuda")

@@ -14,7 +14,7 @@ from genus.errors import GenusError, UsageError, say
 from genus.objectives import Learner
 from genus.optim.averaging import averaged_weights
 from genus.train.checkpoint import Checkpoints, memory
-from genus.train.data import TrainStage, steps
+from genus.train.data import DependentFeed, TrainStage, steps
 from genus.train.interruption import Interruption
 from genus.train.parallel.local import publish_together
 from genus.train.progress import Progress, Stopwatch, ends, seen
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from genus.train.notes import Notes
     from genus.train.run import Run
 
+MADE = "feed."
+"""Prefix of what a feed made, in the memory of a checkpoint."""
 Evaluate = Callable[[Learner], dict[str, float]]
 Publish = Callable[[Learner], None]
 
@@ -92,7 +94,7 @@ def train(
     if checkpoints and checkpoints.steps() and not resume:
         raise UsageError(f"{folder}: holds a run of {checkpoints.steps()[-1]} steps; resume it, or take another folder")
     train_step = TrainStep(learner, optimizer, run, world, seed, [stage.updated for stage in stages])
-    progress = _resumed(checkpoints, train_step, world, exchange) if checkpoints and resume else Progress()
+    progress = _resumed(checkpoints, train_step, stages, world, exchange) if checkpoints and resume else Progress()
     with (
         telling_lost_processes(world),
         Interruption() as interruption,
@@ -143,6 +145,7 @@ class Loop:
             self._enter(number)
             with closing(steps(stage, self.progress.stage_step, self.world, self.run.workers)) as feeding:
                 while self._spent() < end and not stop and not self.ended:
+                    self._prepare(stage)
                     batches = next(feeding)
                     flags = {"stop": interruption.seen, "fail": self.writer.failed}
                     counts = self.train_step.count(batches, stage.flops, self.clock.lap(), **flags)
@@ -176,6 +179,12 @@ class Loop:
             self.train_step.memories.forget()
         self.progress = self.progress.enter(stage)
         self.clock.lap()
+
+    def _prepare(self, stage: TrainStage) -> None:
+        """Have data that depend on the weights made for the next update, and record what they are like."""
+        if isinstance(stage.feed, DependentFeed):
+            made = stage.feed.prepare(self.progress.stage_step, self.train_step.learner)
+            self.record.prepared(self.progress.step + 1, made)
 
     def _look(self, latest: tuple[Progress, PendingResult] | None) -> None:
         """Read and record the result of the step before the latest one.
@@ -236,7 +245,9 @@ class Loop:
         step, train_step, first = self.progress.step, self.train_step, self.world.rank == 0
         divided = self.world.size > 1 and self.run.parallel.divides
         if self.checkpoints:
-            remembered = train_step.memories.tensors(self.world)
+            feed = self.stages[self.progress.stage].feed
+            made = feed.tensors() if isinstance(feed, DependentFeed) else {}
+            remembered = train_step.memories.tensors(self.world) | {MADE + name: one for name, one in made.items()}
             (new,) = self.world.sum([], [float(first and step not in self.checkpoints.steps())])
             if new and (first or divided):
                 self.writer.wait()  # at most one snapshot is in memory
@@ -251,7 +262,9 @@ class Loop:
         self.clock.lap()
 
 
-def _resumed(checkpoints: Checkpoints, train_step: TrainStep, world: World, exchange: Notes | None) -> Progress:
+def _resumed(
+    checkpoints: Checkpoints, train_step: TrainStep, stages: Sequence[TrainStage], world: World, exchange: Notes | None
+) -> Progress:
     """Load the newest intact checkpoint, which the first process finds, and return its progress."""
     speak = say if world.rank == 0 else lambda line: None
 
@@ -265,7 +278,10 @@ def _resumed(checkpoints: Checkpoints, train_step: TrainStep, world: World, exch
         return Progress()
     newest = checkpoints.folder / name
     progress = checkpoints.read(newest, train_step.learner, train_step.optimizer)
-    train_step.memories.restore(memory(newest), world)
+    kept, feed = memory(newest), stages[progress.stage].feed
+    train_step.memories.restore({name: one for name, one in kept.items() if not name.startswith(MADE)}, world)
+    if isinstance(feed, DependentFeed):
+        feed.restore({name.removeprefix(MADE): one for name, one in kept.items() if name.startswith(MADE)})
     if world.rank == 0:
         checkpoints.set_aside_after(progress.step)
         checkpoints.prune()

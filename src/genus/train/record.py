@@ -85,6 +85,11 @@ class Record:
         if self.metrics:
             self.metrics.write(row)
 
+    def prepared(self, step: int, made: dict[str, float]) -> None:
+        """Record what the data are like that were made for an update, with the prefix `rollout/`; nothing of none."""
+        if self.metrics and made:
+            self.metrics.write({"step": step, **{f"rollout/{name}": value for name, value in made.items()}})
+
     def evaluation(self, progress: Progress) -> None:
         """Record the metrics of an evaluation, with the prefix `held_out/`."""
         if self.metrics:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from genus.errors import UsageError
 from genus.model.initialization import ResidualBranch
 from genus.part import Part
 
@@ -113,6 +114,15 @@ class AttentionLayer(ResidualBranch, ABC):
     def cache_shape(self) -> tuple[int, int] | None:
         """Return the shape per token of cached keys and values (heads, head size); None: no key-value cache."""
         return None
+
+    def weights(self, x: Tensor, plan: Any) -> Tensor:
+        """Return the attention weights of every pair of places of a row (R, A, Q, K), given `forward`'s arguments.
+
+        Raises:
+            UsageError: this kind of attention has none; here it has not.
+        """
+        raise UsageError(f"{type(self.choice).__name__} has no weight for each pair of tokens; take a model with "
+                         "multi-head attention")  # fmt: skip
 
     @abstractmethod
     def plan(self, context: Context) -> Any:

@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genus.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,6 +76,20 @@ def attend(
 def by_rows(x_TAD: Tensor, side: Side) -> Tensor:
     """Reshape (T, A, D) to rows (R, A, L, D)."""
     return x_TAD.view(-1, side.row_length, *x_TAD.shape[1:]).transpose(1, 2)
+
+
+def attention_weights(q_TAD: Tensor, k_TGD: Tensor, plan: AttentionPlan) -> Tensor:
+    """Return the attention weights (R, A, Q, K) of a plan: its own kernel's outputs, with one value for each key.
+
+    Raises:
+        UsageError: the kernel reads no rows.
+    """
+    if plan.kernel not in ("math", "sdpa"):
+        raise UsageError(f"the attention kernel {plan.kernel!r} never has its weights; ask on a CPU, in float32")
+    q, k = by_rows(q_TAD, plan.q), by_rows(k_TGD, plan.k)
+    each = torch.eye(k.shape[2], dtype=k.dtype, device=k.device).expand(*k.shape[:2], -1, -1)
+    found = attend_math(q, k, each, plan) if plan.kernel == "math" else attend_sdpa(q, k, each, plan)
+    return found if plan.blind is None else found.masked_fill(plan.blind, 0.0)
 
 
 def attend_math(

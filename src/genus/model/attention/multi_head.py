@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.attention.cached import attend_cached, pieces
-from genus.model.attention.kernels import attend
+from genus.model.attention.kernels import attend, attention_weights
 from genus.model.attention.masks import AttentionMask, Full
 from genus.model.attention.plan import AttentionPlan, Side, plan_after_prefix, plan_attention
 from genus.model.cost import ComponentCost, linear_cost
@@ -191,6 +191,15 @@ class MultiHeadAttentionLayer(AttentionLayer):
         if plan.written is not None:
             state.write(k_TGD, v_TGD, plan.written)
         return attend_cached(q_TAD, state, plan)
+
+    def weights(self, x: Tensor, plan: AttentionPlan) -> Tensor:
+        """Return the attention weights (R, A, Q, K) of a plan of rows.
+
+        Raises:
+            UsageError: the plan's kernel never has them, or keys are cached.
+        """
+        given = x if plan.source is None else plan.source
+        return attention_weights(self._turned(self.query(x), plan), self._turned(self.key(given), plan), plan)
 
     def _turned(self, x: Tensor, plan: AttentionPlan) -> Tensor:
         """Return queries or keys (T, A, D), rotated by their positions where positions rotate."""

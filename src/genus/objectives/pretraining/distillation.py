@@ -71,6 +71,9 @@ class DistillationHead(Head):
         """Freeze a trained model and use it as the teacher, in place of any other."""
         self._teachers = (teacher.eval().requires_grad_(False),)
 
+    def begin(self, learner: Learner) -> None:
+        """Begin fine-tuning of a learner with its first weights; by default the teacher is another model."""
+
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
         """Apply `fn` (a change of device or dtype) to the teacher too."""
         for teacher in self._teachers:

@@ -140,6 +140,24 @@ class FineTuned(Objective):
         """Return what metrics compare with the truth that judge such: by default the predictions (M,)."""
         return self.decide(outputs)
 
+    def rewards(self, outputs: NDArray[np.float32], label: str | None) -> NDArray[np.float64]:
+        """Return one number (N,) for each of N texts, of the head's outputs for them (N, V): what they are worth.
+
+        Args:
+            outputs: of single texts.
+            label: the class that is wanted, where texts have classes; None where there are none.
+
+        Raises:
+            UsageError: there is no such number, or no such class.
+        """
+        raise UsageError(f"--reward: {type(self).__name__} gives no number for a text; take a reward model "
+                         "(--task preference), a classifier with --reward-class, or a regression")  # fmt: skip
+
+    def refuse_class(self, label: str | None) -> None:
+        """Refuse the name of a class (UsageError), for objectives that have none."""
+        if label is not None:
+            raise UsageError(f"--reward-class {label}: {type(self).__name__} has no classes; leave it out")
+
     @abstractmethod
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float | list[str], dict[str, float]]:
         """Return one target's predicted label or value and the class probabilities by label, of its outputs (V,)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 
 from genus.batch import IGNORE
+from genus.errors import UsageError
 from genus.objectives.pretraining.distillation import Comparison
 from genus.objectives.supervised import LinearFineTuned
 from genus.part import Positive
@@ -79,6 +80,20 @@ class SequenceClassification(LinearFineTuned):
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
         """Return the index (M,) of the most probable class."""
         return np.asarray(outputs.argmax(-1))
+
+    def rewards(self, outputs: NDArray[np.float32], label: str | None) -> NDArray[np.float64]:
+        """Return the log-odds (N,) of a class: log p / (1 - p), its logit less the log-sum of the others' exponentials.
+
+        Of two classes it is the difference of both logits (Ziegler et al. 2019, section 3.1.1, mock sentiment).
+        """
+        if label is None or label not in self.labels:
+            known = ", ".join(self.labels[:SHOWN])
+            given = "is missing" if label is None else f"{label!r:.80} is no class of the model"
+            raise UsageError(f"--reward-class: {given}; name one of {known}")
+        at, wide = self.labels.index(label), outputs.astype(np.float64)
+        if len(self.labels) < 2:
+            raise UsageError("--reward-class: the model has one class, which has no odds; take one of two or more")
+        return np.asarray(wide[:, at] - np.logaddexp.reduce(np.delete(wide, at, axis=1), axis=1))
 
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float | list[str], dict[str, float]]:
         """Return the most probable label, and the softmax probability of each label."""
@@ -154,6 +169,11 @@ class SequenceRegression(LinearFineTuned):
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
         """Return the regression values (M,) in the units of the labels."""
         return self.truth(outputs[:, 0])
+
+    def rewards(self, outputs: NDArray[np.float32], label: str | None) -> NDArray[np.float64]:
+        """Return the regression values (N,) in the units of the labels."""
+        self.refuse_class(label)
+        return np.asarray(self.decide(outputs), np.float64)
 
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float | list[str], dict[str, float]]:
         """Return the regression value, and no class probabilities."""

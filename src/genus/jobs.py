@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
-from genus.errors import GenusError
-from genus.files import write_json
+from genus.errors import GenusError, say
+from genus.files import read_json, write_json
 from genus.model.cpu import tune_cpu_process
 from genus.openmp import choose_waiting
 from genus.recipe import Recipe
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 LINES = 400
 """Characters of a reason that is told."""
+
+
+class Stopped(GenusError):
+    """A job was told to stop, and has saved what it had reached."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,33 @@ class Job:
         """Return the result, None where it is not there or was made with other choices."""
         if not self.result.exists():
             return None
-        found: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
+        try:
+            found: dict[str, Any] = read_json(self.result)
+        except GenusError:  # damaged: made anew
+            return None
         return found if self.fits(found) else None
 
     def fits(self, found: dict[str, Any]) -> bool:
         """Return whether a result was made with the same choices."""
-        return bool(renewed(found["choices"]) == json.loads(json.dumps(self.choices)))
+        return bool(renewed(found.get("choices")) == json.loads(json.dumps(self.choices)))
+
+    def carry_out(self) -> None:
+        """Do the work and write its result.
+
+        Raises:
+            GenusError: it cannot be done, or was stopped.
+        """
+        self.result.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.result, {"choices": self.choices, **self.work()})
 
     def take(self, found: dict[str, Any]) -> None:
         """Make a result one's own."""
         self.result.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.result, found)
+
+    def stale(self) -> bool:
+        """Return whether there is a result that was made with other choices."""
+        return self.result.exists() and self.done() is None
 
     @property
     def log(self) -> Path:
@@ -95,7 +115,7 @@ class Clockwork:
         self.finished, self.left, self.spent = self.finished + 1, self.left - job.cost, self.spent + job.cost
         remaining = (time.monotonic() - begun) * self.left / self.spent if self.spent else 0.0
         line = f"[{self.finished}/{self.total}] {job.name}: {how} after {clock(seconds)}; {clock(remaining)} left"
-        print(line, flush=True)
+        say(line)
         if self.ended is not None:
             self.ended()
 
@@ -107,15 +127,22 @@ def carry_out(
 
     Args:
         jobs: in the order in which they are begun.
-        processes: how many work at a time.
+        processes: how many work at a time; 0: this one does all, one after the other.
         threads: of each.
         ended: called whenever a job has ended.
 
     Raises:
         KeyboardInterrupt: passed on when every process has saved what it had reached.
     """
+    return _side_by_side(jobs, processes, threads, ended) if processes else _in_turn(jobs, ended)
+
+
+def _side_by_side(
+    jobs: Sequence[Job], processes: int, threads: int, ended: Callable[[], object] | None
+) -> dict[str, str]:
+    """Do in other processes what is not done, several at a time."""
     open_jobs = {job.name: job for job in jobs if job.done() is None}
-    print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs are finished already", flush=True)
+    say(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs are finished already")
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the libraries of a new process, as is how threads wait:
     choose_waiting()  # on a machine with other work, threads that spin made fine-tuning 20 times as slow
     left, begun = sum(job.cost for job in open_jobs.values()), time.monotonic()
@@ -146,6 +173,27 @@ def carry_out(
     return failed
 
 
+def _in_turn(jobs: Sequence[Job], ended: Callable[[], object] | None) -> dict[str, str]:
+    """Do in this process what is not done; an error of one line stops nobody, any other is a defect and is raised."""
+    open_jobs = [job for job in jobs if job.done() is None]
+    clockwork = Clockwork(len(open_jobs), sum(job.cost for job in open_jobs), ended)
+    begun, failed = time.monotonic(), dict[str, str]()
+    for job in open_jobs:
+        since = time.monotonic()
+        if missing := [name for name in job.needs if name in failed]:
+            failed[job.name] = f"needs {missing[0]}, which failed"
+        else:
+            try:
+                job.carry_out()
+            except Stopped:
+                raise KeyboardInterrupt from None
+            except GenusError as error:
+                failed[job.name] = str(error)[:LINES]
+        how = f"FAILED ({failed[job.name]})" if job.name in failed else "done"
+        clockwork.tick(job, begun, time.monotonic() - since, how)
+    return failed
+
+
 def _start(job: Job, threads: int) -> SpawnProcess:
     process = multiprocessing.get_context("spawn").Process(target=_do, args=(job, threads), name=job.name)
     process.start()
@@ -162,7 +210,7 @@ def _do(job: Job, threads: int) -> None:
         torch.set_num_threads(threads)
         tune_cpu_process()
         try:
-            write_json(job.result, {"choices": job.choices, **job.work()})
+            job.carry_out()
         except GenusError as error:
             print(error)
             sys.exit(1)

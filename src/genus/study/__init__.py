@@ -1,0 +1,1 @@
+"""Comparisons of recipes on one text at one budget, with several seeds: what papers of the BERT family are."""
