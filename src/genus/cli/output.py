@@ -47,7 +47,7 @@ class Counter:
         self.pause = 0.2 if self.live else 10.0
         self.begun = self.shown = time.monotonic()
 
-    def __call__(self, done: int, total: int | None) -> None:
+    def __call__(self, done: float, total: int | None) -> None:
         """Print the progress, at most every `pause` seconds, and at the end."""
         now = time.monotonic()
         finished = total is not None and done >= total
