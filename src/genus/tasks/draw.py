@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from genus.examples.formats.captioned_codes import CaptionedCodes
     from genus.export.folder import LoadedModel
     from genus.export.starting.codes import Codebook
     from genus.generate.sampling import TokenByToken
@@ -62,7 +63,7 @@ class Drawer:
         if not model.recipe.examples.reads_codes:
             raise UsageError(f"{model.recipe.name} draws no images; take a model such as dall-e's")
         self.model, self.codebook, self.precision = model, codebook, precision
-        self.examples: Any = model.recipe.examples
+        self.examples = cast("CaptionedCodes", model.recipe.examples)
         codebook.check(self.examples)
         self.area = self.examples.grid**2
 
@@ -167,7 +168,7 @@ def top_of(path: Path, codebook: Codebook, rows: int | None) -> NDArray[np.int64
         width, height = image.size
         raise UsageError(f"{path}: is {width} x {height} pixels, and the discrete VAE reads {side} x {side}; resize it")
     (codes,) = codebook.encode([np.asarray(image)])
-    return cast("NDArray[np.int64]", codes[0, : kept * grid])
+    return codes[0, : kept * grid]
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
