@@ -16,7 +16,7 @@ from genus.jobs import Job, carry_out
 from genus.processes import cores
 from genus.study.corpus import StudyText, study_text
 from genus.study.entries import Entry, at_budget, teacher_of, with_rate
-from genus.study.runs import RowJob, TokensJob, every
+from genus.study.runs import FEWEST_BATCHES, RowJob, TokensJob, every
 from genus.tokens.store import Store
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
@@ -180,7 +180,9 @@ class Study:
             needs = (f"{teacher.name} {PRETRAINED} {seed}",)
             taught = asked.folder / "rows" / teacher.slug / f"{PRETRAINED}-{seed}" / "run" / "model"
         evaluations, rows = every(self.steps_of(entry))
-        run = replace(asked.run, evaluate_every=evaluations, log_every=rows, threads=asked.threads)
+        batches = min(asked.run.evaluate_batches, max(FEWEST_BATCHES, evaluations))  # a third of training, at most
+        run = replace(asked.run, evaluate_every=evaluations, evaluate_batches=batches, log_every=rows,
+                      threads=asked.threads)  # fmt: skip
         work = RowJob(
             recipe, seed, folder, self._tokens(entry), self.text.held_out, measured, run, choices, self.contents,
             pretrained, taught,

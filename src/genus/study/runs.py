@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 EVALUATIONS = 20
 """Evaluations on held-out text in the course of a run, about: points of its curve."""
+FEWEST_BATCHES = 4
+"""Held-out batches of an evaluation, at least."""
 
 
 @dataclass(frozen=True)
