@@ -109,7 +109,7 @@ def curves(loss: str, rows: Sequence[RowFacts]) -> str:
     every = [point for line in lines.values() for point in line]
     level = float(np.mean([next(iter(row.training.values()))["entropy"] for row in rows]))
     right = max(tokens for tokens, _ in every) or 1.0
-    low, high = int(min(value for _, value in every)), int(max(*(value for _, value in every), level)) + 1
+    low, high = int(min(*(value for _, value in every), level)), int(max(*(value for _, value in every), level)) + 1
     x = Axis(0.0, right, [(tokens, f"{tokens / 1e6:g}") for tokens in ticks(right)], "million tokens")
     y = Axis(low, high, [(value, f"{value:g}") for value in ticks(high, low)], f"held-out {loss}, nats")
     frame = Frame(x, y, 300, LEFT + 22)
