@@ -130,7 +130,8 @@ def paired(number: int, unlabeled: int, each: int, tmp_path: Path) -> PairedSpli
     texts = [LabeledRow(n, (f"{letters(n)} saw and a drill",), None) for n in range(unlabeled)]
     copies = [replace(row, texts=(f"a drill and {letters(row.line)} saw",)) for row in texts]
     labeled = [*rows(number // 2, "a"), *rows(number - number // 2, "b")]
-    return PairedSplit(tmp_path / "train.jsonl", labeled, False, tuple(zip(texts, copies, strict=True)), each)
+    pairs = tuple(zip(texts, copies, strict=True))
+    return PairedSplit(tmp_path / "train.jsonl", labeled, pairs=pairs, each=each)
 
 
 @pytest.mark.parametrize(("number", "unlabeled"), [(4, 30), (12, 5), (4, 31)])
