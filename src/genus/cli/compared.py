@@ -29,7 +29,7 @@ def facts(row: Recipe) -> Facts:
         "tokenization": row.tokens.in_words,
         "vocabulary": row.tokens.vocab_size,
         "unknown words": row.tokens.unknown,
-        "embeddings": _within(row.model, Embedding),
+        "embeddings": _within(row.model, Embedding) or "none",
         "attention": _within(row.model, Attention) or "none",  # type: ignore[type-abstract]  # a slot is abstract
         "activations": _activations(row.model) or "none",
         "parameters": found.parameters,
