@@ -22,7 +22,6 @@ import torch
 from attack_runs import CAUSAL, MASKED, Attacking, Pretraining, Tuning
 from family import FAILED, carried_out
 from family_data import write_corpus
-from jobs import Job
 from minilm import markdown
 
 from genus import catalog
@@ -31,6 +30,7 @@ from genus.attack.substitution import Substitution
 from genus.errors import GenusError
 from genus.evaluate.interval import Interval
 from genus.files import write_json, write_text
+from genus.jobs import Job
 from genus.tasks.augment.adversarial import AdversarialTraining
 from genus.train.provenance import surroundings
 
