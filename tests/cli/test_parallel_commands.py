@@ -33,6 +33,7 @@ def pretraining(place: Place, out: Path, *more: str) -> list[str]:
     return ["pretrain", "bert/mini", str(place.folder / "text.jsonl"), "--out", str(out), *SEVERAL, *more]
 
 
+@pytest.mark.slow
 def test_a_run_in_pieces_and_its_continuation_with_split_matrices(place: Place, tmp_path: Path) -> None:
     done = started(2, pretraining(place, tmp_path / "several", "--run", "parallel=Sharded"))
     assert done.returncode == 0, done.stderr[-6000:]

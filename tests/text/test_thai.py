@@ -77,6 +77,7 @@ def test_emoji_stand_once(text: str, cleaned: str) -> None:
     assert ThaiNormalization().clean(text) == cleaned
 
 
+@pytest.mark.slow
 def test_emoji_are_unicode_s() -> None:
     regex = pytest.importorskip("regex")
     every = {char for char in map(chr, range(0x80, sys.maxunicode)) if regex.match(r"\p{Emoji}", char)}

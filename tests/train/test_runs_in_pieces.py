@@ -187,6 +187,7 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(way: str, tmp_path: Path)
     near(losses(tmp_path / "goes on"), losses(tmp_path / "alone"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_one_process_ends_all(tmp_path: Path) -> None:
     (tmp_path / "way.json").write_text(json.dumps(TWO["stage 3"].to_json()))
     done = torchrun(2, "full disk", tmp_path)
