@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from attack_runs import CAUSAL, MASKED, Attacking, Pretraining, Tuning
-from family import FAILED, carried_out
 from family_data import write_corpus
+from family_plan import FAILED, carried_out
 from minilm import markdown
 
 from genus import catalog

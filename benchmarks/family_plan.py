@@ -21,6 +21,7 @@ from family_runs import Training, Words, read
 
 from genus import catalog
 from genus.cost import stage_cost
+from genus.files import write_json
 from genus.jobs import Job, carry_out
 from genus.objectives.pretraining.distillation import Distillation
 from genus.optim.adamw import AdamW
@@ -264,3 +265,16 @@ def carried_out(
         return carry_out(jobs, options.jobs, options.threads, finished)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on")
+
+
+def publish(path: Path, command: dict[str, Any], scores: Any, jobs: list[Job]) -> None:
+    """Write results: where they were made, by which command, the scores, and what each finished job returned."""
+    runs = {job.name: done for job in jobs if (done := job.done())}
+    write_json(path, {**surroundings(torch.device("cpu")), "command": command, "scores": scores, "runs": runs})
+
+
+def leave(failed: dict[str, str]) -> None:
+    """Say why jobs failed, if any did, and exit with `FAILED` then."""
+    if failed:
+        print("\n".join(f"{name}: {why}" for name, why in failed.items()), file=sys.stderr)
+        sys.exit(FAILED)

@@ -14,25 +14,21 @@ not done again, also where only the results are left; `--report` writes what the
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from family_plan import FAILED, carried_out, take_over
+from family_plan import carried_out, leave, publish, take_over
 from family_runs import Words
 from memorization_runs import CORPORA, TOP_K, CanaryCorpora, Exposed
 
 from genus import catalog
 from genus.evaluate.interval import interval, wilson
-from genus.files import write_json
 from genus.jobs import Job
 from genus.memorization.canaries import REPETITIONS
 from genus.memorization.verbatim import TOKENS
 from genus.processes import cores
 from genus.recipe import Budget
-from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,19 +140,9 @@ def main() -> None:
     found = scores(named, range(options.seeds))
     names = ("text", "row", "bytes", "canaries", "candidates", "tokens", "pieces", "samples", "length", "seeds")
     command = {name: getattr(options, name) for name in names}
-    write_json(
-        options.results,
-        {
-            **surroundings(torch.device("cpu")),
-            "command": {**command, "memorized": TOKENS, "top_k": TOP_K},
-            "scores": found,
-            "runs": {name: done for name, job in named.items() if (done := job.done())},
-        },
-    )
+    publish(options.results, {**command, "memorized": TOKENS, "top_k": TOP_K}, found, jobs)
     print(table(found))
-    if failed:
-        print("\n".join(f"{name}: {why}" for name, why in failed.items()), file=sys.stderr)
-        sys.exit(FAILED)
+    leave(failed)
 
 
 if __name__ == "__main__":

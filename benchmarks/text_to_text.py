@@ -14,14 +14,13 @@ there is.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from family_data import write_corpus
-from family_plan import FAILED, SAMPLE, carried_out, take_over
+from family_plan import SAMPLE, carried_out, leave, take_over
 from family_runs import Words
 from text_to_text_runs import Written, write_tables
 
@@ -239,9 +238,7 @@ def main() -> None:
         },
     )
     print(table(found, options.study))
-    if failed:
-        print("\n".join(f"{name}: {why}" for name, why in failed.items()), file=sys.stderr)
-        sys.exit(FAILED)
+    leave(failed)
 
 
 if __name__ == "__main__":

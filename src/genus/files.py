@@ -174,6 +174,32 @@ def append(file: FileIO, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line, with its end, to a text file (GenusError: it cannot be written)."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise GenusError(f"{path}: cannot be written: {reason(error)}") from None
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file, but for a last one that was cut as its writer was killed; of no file, none.
+
+    Raises:
+        GenusError: the file cannot be read.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
+    if lines and not lines[-1].endswith(b"\n"):
+        del lines[-1]
+    return lines
+
+
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically.
 

@@ -118,26 +118,14 @@ def texts_of(path: Path, column: str) -> list[str]:
     Raises:
         GenusError: it cannot be read, holds none, or lacks the column.
     """
-    from genus.errors import near, say
-    from genus.tasks.cell import text_in
-    from genus.tasks.notices import Notices
-    from genus.tasks.table import rows
+    from genus.tasks.column import texts_in
     from genus.text.read import read_whole
 
     if ".txt" in path.suffixes[-2:]:
         found = read_whole(path).split("\n")
         found = [line.rstrip("\r") for line in (found[:-1] if found[-1] == "" else found)]
     else:
-        found, notices = [], Notices()
-        for line, row in rows(path, notices, (column,)):
-            if column not in row:
-                raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
-            try:
-                found.append(text_in(row, column))
-            except ValueError as error:
-                raise GenusError(f"{path}, line {line}: {error}") from None
-        for notice in notices.lines(path):
-            say(notice)
+        found = texts_in(path, column)
     if not found:
         raise GenusError(f"{path}: holds no texts")
     return found

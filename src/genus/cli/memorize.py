@@ -198,7 +198,7 @@ def _written(
     """Return all samples; those that the folder lacks are written."""
     from genus.files import write_text
     from genus.generate.engine import Engine
-    from genus.memorization.samples import WAYS, append, lines_of, read_samples, write_samples
+    from genus.memorization.samples import WAYS, append, lines_of, ordered, read_samples, write_samples
     from genus.train.world import device_of_run
 
     path, number = out / SAMPLES, settings["samples"]
@@ -213,7 +213,7 @@ def _written(
         source.learner, source.recipe.model, source.tokenizer, slots=slots, seed=settings["seed"],
         precision=run.precision,
     )  # fmt: skip
-    write_text(path, lines_of(known))  # without a line that was cut
+    write_text(path, lines_of(ordered(known)))  # without a line that was cut
     count, total = Counter("writing", "texts"), sum(map(len, given.values())) - len(known)
     done = 0
     for way, prefixes in given.items():
@@ -221,9 +221,9 @@ def _written(
             append(path, one)
             done += 1
             count(done, total)
-    found = read_samples(path)
+    found = ordered(read_samples(path))
     write_text(path, lines_of(found))
-    return read_samples(path)
+    return found
 
 
 def _prefixes(source: "LoadedModel", settings: dict[str, Any], field: str) -> list[str]:

@@ -8,7 +8,7 @@ import typer
 
 from genus.cli.options import AsJson, Folder, Out, Running, Settings, chosen_run, generating_run
 from genus.cli.output import columns, document
-from genus.errors import GenusError, UsageError, near, say
+from genus.errors import GenusError, UsageError, say
 
 if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
@@ -171,20 +171,9 @@ def read_prompts(path: Path, column: str) -> list[str]:
     Raises:
         GenusError: the table cannot be read, has no rows, or lacks the column; a cell holds something else.
     """
-    from genus.tasks.cell import text_in
-    from genus.tasks.notices import Notices
-    from genus.tasks.table import rows
+    from genus.tasks.column import texts_in
 
-    found, notices = [], Notices()
-    for line, row in rows(path, notices, (column,)):
-        if column not in row:
-            raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
-        try:
-            found.append(text_in(row, column))
-        except ValueError as error:
-            raise GenusError(f"{path}, line {line}: {error}") from None
-    for notice in notices.lines(path):
-        say(notice)
+    found = texts_in(path, column)
     if not found:
         raise GenusError(f"{path}: holds no rows")
     return found

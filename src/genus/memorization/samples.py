@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from genus.errors import GenusError, UsageError
 from genus.examples.keys import generator
-from genus.files import reason
+from genus.files import append_line, whole_lines
 from genus.generate import Request
 from genus.generate.sampling import DecayingTemperature, Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from genus.generate import Decoding
@@ -138,11 +138,7 @@ def write_samples(
 
 def append(path: Path, sample: Sample) -> None:
     """Add a sample to a file of JSON lines (GenusError: it cannot be written)."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(sample)) + "\n")
-    except OSError as error:
-        raise GenusError(f"{path}: cannot be written: {reason(error)}") from None
+    append_line(path, _line(sample))
 
 
 def read_samples(path: Path) -> list[Sample]:
@@ -151,16 +147,8 @@ def read_samples(path: Path) -> list[Sample]:
     Raises:
         GenusError: the file cannot be read, or another line is no sample.
     """
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
     found = []
-    for number, line in enumerate(lines, 1):
-        if not line.endswith(b"\n"):
-            continue
+    for number, line in enumerate(whole_lines(path), 1):
         try:
             found.append(Sample(**json.loads(line)))
         except (ValueError, TypeError):
@@ -168,7 +156,15 @@ def read_samples(path: Path) -> list[Sample]:
     return found
 
 
-def lines_of(samples: Sequence[Sample]) -> str:
-    """Return samples as JSON lines, in the order of their ways and numbers."""
-    ordered = sorted(samples, key=lambda one: (WAYS.index(one.way), one.number))
-    return "".join(json.dumps(asdict(one)) + "\n" for one in ordered)
+def ordered(samples: Iterable[Sample]) -> list[Sample]:
+    """Return samples in the order of their ways and numbers."""
+    return sorted(samples, key=lambda one: (WAYS.index(one.way), one.number))
+
+
+def lines_of(samples: Iterable[Sample]) -> str:
+    """Return samples as JSON lines."""
+    return "".join(map(_line, samples))
+
+
+def _line(sample: Sample) -> str:
+    return json.dumps(asdict(sample)) + "\n"

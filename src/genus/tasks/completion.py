@@ -134,14 +134,8 @@ class EncodedCompletions(EncodedTokens):
         The end token stands at its end, and before a completion that has nothing else before it.
         """
         prompt, completion = (ids.astype(np.int64) for ids in self.texts[index])
-        before, after = around(self.vocabulary)
-        if not len(before) + len(prompt):
-            before = after[-1:]
-        ids = np.concatenate([before, prompt, completion, after])
-        place = np.arange(len(ids)) - len(before)
-        learned = (place >= len(prompt)) & bool(self.labels[index])
-        fixed = (place < 0) | (place >= len(prompt) + len(completion))
-        return Sequence(ids, np.zeros(len(ids), dtype=np.int64), fixed, learned=learned)
+        ids, fixed, goes_on = framed(self.vocabulary, prompt, completion)
+        return Sequence(ids, np.zeros(len(ids), dtype=np.int64), fixed, learned=goes_on & bool(self.labels[index]))
 
     @property
     def warnings(self) -> list[str]:
@@ -153,6 +147,21 @@ class EncodedCompletions(EncodedTokens):
             f"and lose the beginning of their prompts, or the end of longer completions, {in_the_median(self.cut)}; "
             "take more"
         ]
+
+
+def framed(
+    vocabulary: Vocabulary, prompt: NDArray[np.int64], continuation: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return ids of a prompt and what goes on from it, which are special, and which come after the prompt.
+
+    The end token stands at its end, and in front where nothing else does.
+    """
+    before, after = around(vocabulary)
+    if not len(before) + len(prompt):
+        before = after[-1:]
+    ids = np.concatenate([before, prompt, continuation, after])
+    place = np.arange(len(ids)) - len(before) - len(prompt)
+    return ids, (place < -len(prompt)) | (place >= len(continuation)), place >= 0
 
 
 def around(vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -20,7 +20,7 @@ from genus.part import Positive
 from genus.tasks.cell import label_in, several_in, text_in, written
 from genus.tasks.checks import overlap, repeated
 from genus.tasks.choice import Choice, number_of
-from genus.tasks.completion import around
+from genus.tasks.completion import around, framed
 from genus.tasks.dataset import targets
 from genus.tasks.encode import in_the_median, room_for
 from genus.tasks.groups import EncodedGroups
@@ -235,13 +235,8 @@ class EncodedContinuations(EncodedResponses):
     def _framed(self, index: int) -> Sequence:
         """Return a prompt with a response and the end token; the latter stands in front where nothing else does."""
         prompt, response = (ids.astype(np.int64) for ids in self.texts[index])
-        before, after = around(self.vocabulary)
-        if not len(before) + len(prompt):
-            before = after[-1:]
-        ids = np.concatenate([before, prompt, response, after])
-        place = np.arange(len(ids)) - len(before) - len(prompt)
-        fixed = (place < -len(prompt)) | (place >= len(response))
-        return Sequence(ids, np.where(place >= 0, RESPONSE, 0), fixed)
+        ids, fixed, goes_on = framed(self.vocabulary, prompt, response)
+        return Sequence(ids, np.where(goes_on, RESPONSE, 0), fixed)
 
 
 def _response(cell: Any, column: str) -> str:

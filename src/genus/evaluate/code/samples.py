@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
-from genus.files import reason, write_text
+from genus.files import append_line, whole_lines, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,16 +50,8 @@ def read_samples(path: Path) -> list[Sample]:
     Raises:
         GenusError: the file cannot be read, or another line is no sample.
     """
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
-    if lines and not lines[-1].endswith(b"\n"):
-        del lines[-1]
     found = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(whole_lines(path), 1):
         try:
             sample = Sample(**json.loads(line))
             good = isinstance(sample.completion, str) and isinstance(sample.sample, int)
@@ -77,11 +69,7 @@ def append(path: Path, sample: Sample) -> None:
     Raises:
         GenusError: the file cannot be written.
     """
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line(sample))
-    except OSError as error:
-        raise GenusError(f"{path}: cannot be written: {reason(error)}") from None
+    append_line(path, line(sample))
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:

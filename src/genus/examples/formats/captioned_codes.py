@@ -11,7 +11,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
-from genus.examples.formats.image_captions import FOLDER, image_of
+from genus.examples.formats.image_captions import FOLDER, check_images, each, image_of
 from genus.files import expecting
 from genus.images import store
 from genus.model.embedding.codes import TextThenCodes
@@ -110,19 +110,8 @@ class CaptionedCodes(ExampleFormat):
         Raises:
             GenusError: the corpus has no images.
         """
-        if store.images is None:
-            raise GenusError("CaptionedCodes needs images, and the corpus is text; name a table, a folder or shards of "
-                             "images with captions")  # fmt: skip
-        start, stop = store.sentences[store.documents[documents.first : documents.last]].T
-        number = len(start)
-        return EpochPlan(
-            offsets=np.arange(number + 1),
-            start=start,
-            stop=np.minimum(stop, start + self.text - vocabulary.framing(1)),
-            segment=np.zeros(number, dtype=np.int8),
-            label=np.full(number, -1, dtype=np.int8),
-            lengths={"tokens": np.full(number, self.length)},
-        )
+        check_images(store, self, "images with captions")
+        return each(store, documents, self.text - vocabulary.framing(1), self.length)
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return caption and codes in one sequence, with both kinds of targets."""

@@ -111,21 +111,11 @@ class ImageCaptions(ExampleFormat):
         Raises:
             GenusError: the corpus has no images.
         """
-        if store.images is None:
-            raise GenusError("ImageCaptions needs images, and the corpus is text; name a table, a folder or shards of "
-                             "images with captions")  # fmt: skip
+        check_images(store, self, "images with captions")
         frame = vocabulary.framing(1)
-        first, last = _tokens(store, documents.first, documents.last)
-        last = np.minimum(last, first + limits["tokens"] - frame)
-        number = len(first)
-        return EpochPlan(
-            offsets=np.arange(number + 1),
-            start=first,
-            stop=last,
-            segment=np.zeros(number, dtype=np.int8),
-            label=np.full(number, -1, dtype=np.int8),
-            lengths={IMAGE: np.full(number, self.length), "tokens": last - first + frame},
-        )
+        found = each(store, documents, limits["tokens"] - frame)
+        lengths = {IMAGE: np.full(len(found.start), self.length), "tokens": found.stop - found.start + frame}
+        return replace(found, lengths=lengths)
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return image and caption; the target of the pair is at the caption's summary token, labeled by the image."""
@@ -149,6 +139,27 @@ class ImageCaptions(ExampleFormat):
         square = decode.cropped(decode.resized(decode.decoded(data), self.side), self.side, rng)
         found = decode.patches(square, self.patch)
         return np.concatenate([np.zeros_like(found[:1]), found])
+
+
+def check_images(store: Store, examples: ExampleFormat, what: str) -> None:
+    """Check that a corpus has images (GenusError)."""
+    if store.images is None:
+        raise GenusError(f"{type(examples).__name__} needs images, and the corpus is text; name a table, a folder or "
+                         f"shards of {what}")  # fmt: skip
+
+
+def each(store: Store, documents: Documents, most: int | None = None, length: int = 0) -> EpochPlan:
+    """Return a plan with an example of `length` tokens for each document, of whose text it has `most` tokens."""
+    first, last = _tokens(store, documents.first, documents.last)
+    number = len(first)
+    return EpochPlan(
+        offsets=np.arange(number + 1),
+        start=first,
+        stop=last if most is None else np.minimum(last, first + most),
+        segment=np.zeros(number, dtype=np.int8),
+        label=np.full(number, -1, dtype=np.int8),
+        lengths={"tokens": np.full(number, length)},
+    )
 
 
 def images_of(captions: Store) -> ImageStore:

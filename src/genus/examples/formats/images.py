@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 
-from genus.errors import GenusError
 from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
-from genus.examples.formats.image_captions import FOLDER, image_of, images_of
+from genus.examples.formats.image_captions import FOLDER, check_images, each, image_of, images_of
 from genus.images import decode, store
 from genus.part import Count
 from genus.text import Corpus, Fields
@@ -93,18 +92,8 @@ class Images(ExampleFormat):
         Raises:
             GenusError: the corpus has no images.
         """
-        if store.images is None:
-            raise GenusError("Images needs images, and the corpus is text; name a table, a folder or shards of images")
-        start, stop = store.sentences[store.documents[documents.first : documents.last]].T
-        number = len(start)
-        return EpochPlan(
-            offsets=np.arange(number + 1),
-            start=start,
-            stop=stop,
-            segment=np.zeros(number, dtype=np.int8),
-            label=np.full(number, -1, dtype=np.int8),
-            lengths={"tokens": np.full(number, self.length)},
-        )
+        check_images(store, self, "images")
+        return each(store, documents, length=self.length)
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return an image that is not read yet."""
