@@ -24,11 +24,21 @@ from genus.objectives.pretraining.masked_lm import MaskedLM
 from toys.decoder import DECODER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from genus.generate import Decoding
+
+
+def in_turn(lock: threading.Lock) -> Callable[[Callable[[], Any]], Any]:
+    """Return what calls functions while it holds a lock."""
+
+    def held(compute: Callable[[], Any]) -> Any:
+        with lock:
+            return compute()
+
+    return held
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +56,7 @@ def test_requests_of_all_decodings_share_forward_passes(one: Writer) -> None:
         Asked(Request(PROMPTS[2], max_tokens=4, ignore_end=True), Greedy(), (RepetitionPenalty(),)),
     ]
     counted = one.learner.register_forward_hook(lambda *given: passes.append(given))
-    with counted, ContinuousBatching(one.engine(slots=3), lock=lock) as batching:
+    with counted, ContinuousBatching(one.engine(slots=3), passes=in_turn(lock)) as batching:
         with lock:
             streams = [each.submit(batching) for each in [*asked, asked[0]]]
             assert batching.load() == Load(0, 4, 0, 0)
@@ -60,7 +70,7 @@ def test_the_load_is_counted_and_the_cache_is_as_large_as_was_said(one: Writer) 
     """Two of three have room; the third joins when both have ended, though there was a slot before."""
     lock, loads = threading.Lock(), list[Load]()
     request = Request([5] * 10, max_tokens=10, ignore_end=True)
-    with ContinuousBatching(one.engine(slots=4), tokens=50, lock=lock) as batching:
+    with ContinuousBatching(one.engine(slots=4), tokens=50, passes=in_turn(lock)) as batching:
         with one.learner.register_forward_hook(lambda *_: loads.append(batching.load())):
             with lock:
                 streams = [batching.submit(request, Greedy()) for _ in range(3)]
@@ -72,7 +82,7 @@ def test_the_load_is_counted_and_the_cache_is_as_large_as_was_said(one: Writer) 
     assert loads == two + third
 
 
-def test_the_lock_is_held_in_forward_passes_and_the_model_is_untouched_between(one: Writer) -> None:
+def test_forward_passes_are_made_in_turn_and_the_model_is_untouched_between(one: Writer) -> None:
     lock = threading.Lock()
     kinds = [type(module) for module in one.learner.modules()]
     held: list[bool] = []
@@ -81,7 +91,7 @@ def test_the_lock_is_held_in_forward_passes_and_the_model_is_untouched_between(o
     hook = one.learner.register_forward_hook(lambda *_: held.append(lock.locked() and not one.learner.training))
     one.learner.train()
     try:
-        with hook, ContinuousBatching(one.engine(), lock=lock) as batching:
+        with hook, ContinuousBatching(one.engine(), passes=in_turn(lock)) as batching:
             streams = [batching.submit(request, decoding) for decoding in (Greedy(), BeamSearch(beams=2))]
             while any(stream in batching._open for stream in streams):
                 with lock:
@@ -112,7 +122,7 @@ def test_an_error_ends_the_requests_of_its_forward_pass_and_no_other(one: Writer
     """All slots are free afterwards; a search has a pass of its own."""
     lock = threading.Lock()
     request = Request([5] * 10, max_tokens=20, ignore_end=True)
-    with ContinuousBatching(one.engine(slots=2), lock=lock) as batching:
+    with ContinuousBatching(one.engine(slots=2), passes=in_turn(lock)) as batching:
         with lock:
             beside = batching.submit(request, Greedy())
             failing = batching.submit(request, decoding, penalties=[Failing(tokens=15)])
@@ -145,7 +155,7 @@ def test_a_failing_forward_pass_leaves_what_waits(one: Writer, monkeypatch: pyte
 
     expected = asked.alone(one.engine())
     monkeypatch.setattr(Reader, "read", fails_at_first)
-    with ContinuousBatching(one.engine(slots=1), lock=lock) as batching:
+    with ContinuousBatching(one.engine(slots=1), passes=in_turn(lock)) as batching:
         with lock:
             first, second = asked.submit(batching), asked.submit(batching)
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -158,7 +168,7 @@ def test_a_request_whose_time_is_over_leaves_running_or_waiting(one: Writer, dec
     lock = threading.Lock()
     long = Request([5] * 10, max_tokens=2000, ignore_end=True)
     asked = Asked(replace(long, max_tokens=30), Greedy())
-    with ContinuousBatching(one.engine(slots=1), tokens=4500, lock=lock) as batching:
+    with ContinuousBatching(one.engine(slots=1), tokens=4500, passes=in_turn(lock)) as batching:
         with lock:
             running, late = (batching.submit(long, decoding, timeout=0.3) for _ in range(2))
             after = asked.submit(batching)

@@ -22,6 +22,8 @@ from genus.model.cpu import (
     single_rows,
     use_onednn_matmul,
 )
+from genus.model.feedforward.experts import Switch
+from genus.model.feedforward.mlp import MLP
 from genus.model.head import lm_head
 from genus.model.roles import linear_maps
 from genus.train.precision import number_format
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch
+    from genus.model.feedforward import FeedForward
     from genus.model.transformer import Transformer
     from genus.objectives import Learner
 
@@ -208,10 +211,15 @@ def test_a_filled_vocabulary_changes_no_loss(
     torch.testing.assert_close(table.grad, gradient)
 
 
+@pytest.mark.parametrize("feedforward", [MLP(size=64), Switch(expert=MLP(size=64), experts=2)], ids=["dense", "routed"])
 def test_rounded_products_are_those_of_autocast(
-    make_batch: Callable[..., Batch], make_encoder: Callable[..., Transformer], make_learner: Callable[..., Learner]
+    make_batch: Callable[..., Batch],
+    make_encoder: Callable[..., Transformer],
+    make_learner: Callable[..., Learner],
+    feedforward: FeedForward,
 ) -> None:
-    batch, network = make_batch(ROWS, 40), make_learner(make_encoder()).network.eval()
+    """Routers are computed in float32, whatever autocast says."""
+    batch, network = make_batch(ROWS, 40), make_learner(make_encoder(feedforward=feedforward)).network.eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         wanted = network(batch)["tokens"]
         cast_linear_weights(network, torch.bfloat16)

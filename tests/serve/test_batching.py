@@ -13,6 +13,7 @@ import pytest
 from genus.inference import Work
 from genus.serve.batching import Batching
 from genus.serve.limits import Limits
+from genus.serve.passes import Passes
 from genus.serve.ticket import Refused, Ticket, current
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Slow(Batching):
         self.held = threading.Event()
         self.held.set()
         self.seen: list[list[int]] = []
-        super().__init__(limits or Limits(), threading.Lock())
+        super().__init__(limits or Limits(), Passes())
 
     def forward(self, works: Sequence[Work]) -> list[Any]:
         """Return the numbers."""
@@ -214,7 +215,7 @@ def test_closing_answers_what_waits_and_refuses_the_rest() -> None:
 def test_what_is_computed_alone_takes_its_turn_in_the_thread_of_all_passes() -> None:
     """Each thread that computes keeps memory, so that threads of requests do not."""
     with batching() as one:
-        assert one.alone(threading.current_thread) is one.thread
+        assert one.alone(threading.current_thread) is one.passes(threading.current_thread)
         order: list[str] = []
         one.held.clear()
         threads = [threading.Thread(target=one.run, args=([work(1)],))]

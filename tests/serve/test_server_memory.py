@@ -51,7 +51,7 @@ def test_threads_share_arenas() -> None:
         words = [sys.executable, "-c", ARENAS]
         return int(subprocess.run(words, env=known | more, check=True, capture_output=True, text=True).stdout)
 
-    assert arenas() == 2
+    assert arenas() == 1
     assert arenas(MALLOC_ARENA_MAX="16") > 2, "the environment says how many"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pytest
 from genus.evaluate.fill import fill_mask
 from genus.export.folder import load
 from genus.serve.limits import Limits
+from genus.serve.passes import Passes
 from genus.serve.served import Served
 from genus.serve.signature import ASKINGS, Options
 from genus.tasks.embed import as_embedder, embed
@@ -141,7 +141,7 @@ def test_long_ids_lose_their_end_or_are_refused(http: httpx.Client) -> None:
 @pytest.mark.parametrize("name", ["tags", "masked"])
 def test_many_texts_are_tagged_and_filled_in_one_pass(folders: dict[str, Path], name: str) -> None:
     texts = ["the ___ river", "", "a ___ and ___"] if name == "tags" else ["the ___ river", "___", "a ___ and ___"]
-    served, passes = Served(name, load(folders[name]), Limits(), RUN, threading.Lock()), list[int]()
+    served, passes = Served(name, load(folders[name]), Limits(), RUN, Passes()), list[int]()
     served.inference.watch = lambda works, tokens, seconds: passes.append(works)
     ability = "tag" if name == "tags" else "fill"
     (asking,) = [one for one in ASKINGS if one.ability == ability]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import sys
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from genus.objectives.supervised.multi_label import MultiLabelClassification
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 from genus.objectives.supervised.token import SpanTagging
 from genus.serve.limits import Limits
+from genus.serve.passes import Passes
 from genus.serve.served import Served
 from genus.serve.signature import Options, askings
 from genus.serve.ticket import Ticket, current
@@ -88,7 +88,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 def answers(folder: Path, given: dict[str, list[str]]) -> dict[str, np.ndarray]:
     """Return the library's answers, by its own network in PyTorch."""
     run = Run(device="cpu", precision="float32")
-    served = Served("model", load(folder), Limits(tokens=1_000_000), run, threading.Lock())
+    served = Served("model", load(folder), Limits(tokens=1_000_000), run, Passes())
     token = current.set(Ticket())
     try:
         with heard():

@@ -6,10 +6,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from genus.errors import GenusError, UsageError
 from genus.generate import Piece
@@ -116,7 +115,7 @@ class ContinuousBatching:
         *,
         tokens: int | None = None,
         source_tokens: int | None = None,
-        lock: AbstractContextManager[object] | None = None,
+        passes: Callable[[Callable[[], Any]], Any] | None = None,
     ) -> None:
         """Begin.
 
@@ -126,13 +125,14 @@ class ContinuousBatching:
                 beams of a search. None: 1,024 for each slot, or less if that is the longest text, and room for one of
                 the longest.
             source_tokens: the same for sources, of a model that reads them.
-            lock: held during each forward pass and no longer, where others use the model or its device too.
+            passes: calls a function that makes a forward pass, where others use the model or its device too: when it is
+                its turn, in any thread. None: at once, in the thread of this object.
 
         Raises:
             UsageError: `tokens` or `source_tokens` is below 1.
             GenusError: the model does not predict the next token.
         """
-        self.engine, self.lock = engine, nullcontext() if lock is None else lock
+        self.engine, self._in_turn = engine, passes or _at_once
         self.tokens = _entries("tokens", tokens, engine.prompts.max_length, engine.slots)
         self.source_tokens = _entries("source_tokens", source_tokens, engine.prompts.source_length, engine.slots)
         reader = Reader(engine.learner, engine.model, self.tokens, engine.precision, sources=self.source_tokens)
@@ -270,9 +270,7 @@ class ContinuousBatching:
         """Generate a token of each text; an error ends the requests of these texts."""
         slots = self._slots
         try:
-            with self.lock, self.engine.reading():
-                self._admit()  # what has come while others used the model
-                found = slots.step()
+            found = self._in_turn(self._stepped)
         except Exception as error:
             for stream in {self._of[text]: None for text in slots.running or [slots.waiting[0]]}:
                 self._end(stream, error)
@@ -286,12 +284,23 @@ class ContinuousBatching:
             if not stream.texts:
                 self._end(stream)
 
+    def _stepped(self) -> list[tuple[Running, Piece]]:
+        """Make a forward pass for all texts in slots, and for those that have come while others used the model."""
+        with self.engine.reading():
+            self._admit()
+            return self._slots.step()
+
     def _search(self, stream: Stream) -> None:
         """Make the next step of a search."""
-        assert stream.search is not None
+        search = stream.search
+        assert search is not None
+
+        def stepped() -> Piece | None:
+            with self.engine.reading():
+                return next(search, None)
+
         try:
-            with self.lock, self.engine.reading():
-                piece = next(stream.search, None)
+            piece = self._in_turn(stepped)
         except Exception as error:
             self._end(stream, error)
             return
@@ -317,6 +326,10 @@ class ContinuousBatching:
         with self._changed:
             self._open.pop(stream, None)
         stream.queue.put(error)
+
+
+def _at_once(compute: Callable[[], Any]) -> Any:
+    return compute()
 
 
 def _entries(name: str, given: int | None, longest: int | None, slots: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genus.model.roles import linear_maps
+from genus.model.roles import in_half_precision, linear_maps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,10 +21,10 @@ MMAP_MAX, TRIM_THRESHOLD = -4, -1
 """glibc's `M_MMAP_MAX` and `M_TRIM_THRESHOLD` (malloc.h)."""
 
 
-def cast_linear_weights(module: nn.Module, dtype: torch.dtype) -> None:
-    """Cast linear weights to autocast's dtype, for inference: the same results, without a cast in every call."""
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
+def cast_linear_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the weights of layers to autocast's dtype, for inference: the same results, without a cast in every call."""
+    for name, role, part in linear_maps(network):
+        if in_half_precision(name, role):
             part.to(dtype)
 
 

@@ -46,6 +46,11 @@ def reads_tokens(name: str, role: MapRole) -> bool:
     return role != "recurrent" and name.rpartition(".")[2] != "relative"
 
 
+def in_half_precision(name: str, role: MapRole) -> bool:
+    """Return whether autocast multiplies a map of `linear_maps` in its dtype; routers and LSTMs have float32 states."""
+    return role != "recurrent" and name.rpartition(".")[2] != "router"
+
+
 def sublayers(network: nn.Module) -> Iterator[tuple[str, ResidualBranch]]:
     """Yield name and module of each sub-layer on a residual connection, each once."""
     for name, module in network.named_modules():

@@ -15,11 +15,11 @@ from genus.serve.ticket import Refused, Ticket, busy, current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
     from genus.inference import Work
     from genus.objectives import Learner
     from genus.serve.limits import Limits
+    from genus.serve.passes import Passes
 
 T = TypeVar("T")
 Watch = Callable[[int, int, float], None]
@@ -53,28 +53,28 @@ class Queue:
 
 
 class Batching(Inference):
-    """Answers works of all threads in one thread of its own: as many at once as there are, up to so many tokens.
+    """Answers works of all threads in the thread of passes: as many at once as there are, up to so many tokens.
 
     The oldest work decides of which head and of which length a pass is, and all that fit join it. Nothing is waited
     for: while a pass is computed, the next one collects. Adapters on one base share a `Batching`, and its passes.
     """
 
-    def __init__(self, limits: Limits, lock: AbstractContextManager[Any], precision: str = "float32") -> None:
-        """Start the thread.
+    def __init__(self, limits: Limits, passes: Passes, precision: str = "float32") -> None:
+        """Begin with an empty queue.
 
         Args:
             limits: of what may wait, and of a pass.
-            lock: held in each pass, so that nothing else computes at the same time.
+            passes: the thread that makes them, between those of others.
             precision: dtype of forward passes, as in `Run.precision`.
         """
         super().__init__(precision)
-        self.limits, self.lock, self.users = limits, lock, 1
+        self.limits, self.passes, self.users = limits, passes, 1
         self.queue, self.ready = Queue(), threading.Condition()
         self.watch: Watch = lambda works, tokens, seconds: None
         """Told of each pass."""
+        self.due = False
+        """Whether the thread of passes will look into the queue, or is at a pass of it."""
         self.closed = False
-        self.thread = threading.Thread(target=self._serve, name="genus-batching", daemon=True)
-        self.thread.start()
 
     def run(self, works: Sequence[Work], most: int = TOKENS_AT_ONCE) -> list[Any]:
         """Return the answer to each work, as soon as all are there.
@@ -101,7 +101,7 @@ class Batching(Inference):
     def alone(self, compute: Callable[[], T]) -> T:
         """Return what a function computes that makes a forward pass of its own, in the thread that makes all passes.
 
-        Each thread that has computed keeps memory (of MKL, several MB), so that those of requests should not.
+        Threads of requests should not compute: each that has done so keeps memory (`Passes`).
 
         Raises:
             Refused: the client has left, or the time is over.
@@ -115,8 +115,6 @@ class Batching(Inference):
         for one in waiting:
             while not one.answered.acquire(timeout=min(1.0, max(0.0, ticket.left))):
                 ticket.check()
-                if self.closed and not self.thread.is_alive():
-                    raise Refused(503, "the model is being unloaded; try again")
         for one in waiting:
             if one.error is not None:
                 raise one.error
@@ -136,7 +134,7 @@ class Batching(Inference):
                 raise busy(f"{self.queue.tokens:,} tokens wait for this model")
             self.queue.works.extend(waiting)
             self.queue.tokens += tokens
-            self.ready.notify()
+            self._be_due()
 
     def join(self, first: Learner, learner: Learner) -> bool:
         """Take the works of a further learner; return whether they can share passes with those of the first."""
@@ -159,24 +157,29 @@ class Batching(Inference):
             self.close()
 
     def close(self) -> None:
-        """Answer what waits, then end."""
+        """Take no more works, and wait until those that wait are answered."""
         with self.ready:
             self.closed = True
-            self.ready.notify()
-        self.thread.join()
+            self.ready.wait_for(lambda: not self.due)
+
+    def _be_due(self) -> None:
+        """Let the thread of passes look into the queue, if anything waits there and it is not to look anyway."""
+        if self.queue.works and not self.due:
+            self.due = True
+            self.passes.later(self._serve)
 
     def _serve(self) -> None:
-        while True:
-            with self.ready:
-                while not self.queue.works and not self.closed:
-                    self.ready.wait()
-                chosen = self._next()
-            if not chosen and self.closed:
-                return
-            if chosen:
-                self._answer(chosen)
-            for one in chosen:
-                one.answered.release()
+        """Compute the next pass of the queue; the one after it comes after those of others."""
+        with self.ready:
+            chosen = self._next()
+        if chosen:
+            self._answer(chosen)
+        for one in chosen:
+            one.answered.release()
+        with self.ready:
+            self.due = False
+            self._be_due()
+            self.ready.notify_all()
 
     def _next(self) -> list[Waiting]:
         """Take the works of the next pass from the queue; what nobody waits for any more is dropped."""
@@ -199,8 +202,7 @@ class Batching(Inference):
         """Compute a pass; what cannot be computed with others is tried alone, so that only one request fails."""
         begun = time.perf_counter()
         try:
-            with self.lock:
-                answers = self._computed(chosen)
+            answers = self._computed(chosen)
         except Exception as error:  # whatever it is, it is its request's
             if len(chosen) == 1:
                 chosen[0].error = error

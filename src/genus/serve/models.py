@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genus.errors import UsageError, near, say
+from genus.errors import GenusError, UsageError, near, say
 from genus.export.adapted.folder import base_of, load
+from genus.serve.passes import Passes
 from genus.serve.served import Served
 from genus.serve.ticket import Refused
 
@@ -69,7 +70,7 @@ class Models:
         check_names(sources)
         self.slots = {source.name: Slot(source) for source in sources}
         self.limits, self.run = limits, run
-        self.lock, self.passes = threading.Condition(), threading.Lock()
+        self.lock, self.passes = threading.Condition(), Passes()
         self.users: Counter[Served] = Counter()
         """Requests that each model is working for."""
         self.requests = 0
@@ -176,6 +177,7 @@ class Models:
             if slot.served is not None:
                 slot.served.close()
                 slot.served = None
+        self.passes.close()
 
     def _slot(self, name: str | None) -> Slot:
         if not name:
@@ -190,9 +192,19 @@ class Models:
         loaded = {slot.source.folder.resolve(): slot.served for slot in self.slots.values()}
         base = None if where is None else loaded.get(where.resolve())
         model = load(source.folder, where, source=None if base is None else base.model)
-        made = Served(source.name, model, self.limits, self.run, self.passes, base)
+        own = self._is_base(source.folder)
+        made = Served(source.name, model, self.limits, self.run, self.passes, base, is_base=own)
         made.inference.watch = self.watch
         return made
+
+    def _is_base(self, folder: Path) -> bool:
+        """Return whether a model that is served is an adapter on this folder."""
+        for slot in self.slots.values():
+            with suppress(GenusError):  # of one that cannot be read, whoever loads it is told
+                where = base_of(slot.source.folder, slot.source.base)
+                if where is not None and where.resolve() == folder.resolve():
+                    return True
+        return False
 
     def _fit(self, new: Slot) -> None:
         """Unload models that nobody uses, those first that were not asked for the longest time, until all fit."""

@@ -40,7 +40,6 @@ from genus.tasks.embed import as_embedder, embedder_of, prompt_of
 from genus.tasks.predict import asked, objective_of, predict
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.serve.batching import Batching
     from genus.serve.limits import Limits
+    from genus.serve.passes import Passes
     from genus.serve.writing import Wish
     from genus.tasks import Task
     from genus.tasks.answer import Answer
@@ -76,8 +76,10 @@ class Served:
         model: LoadedModel,
         limits: Limits,
         run: Run,
-        lock: threading.Lock,
+        passes: Passes,
         beside: Served | None = None,
+        *,
+        is_base: bool = False,
     ) -> None:
         """Take a model to its device.
 
@@ -86,13 +88,14 @@ class Served:
             model: as it was loaded.
             limits: of its queue and its passes.
             run: device and precision.
-            lock: held by each forward pass, so that the passes of several models do not take each other's cores.
+            passes: the thread that makes its forward passes, and those of other models.
             beside: the base of an adapter, whose forward passes it shares if both can be mixed.
+            is_base: whether adapters may share its weights.
         """
-        self.name, self.model, self.limits, self.run, self.lock = name, model, limits, run, lock
-        place(model.learner, run, adapted=model.recipe.finetuning.adaptation is not None)
-        self.inference: Batching = batching_of(model.learner, limits, run, lock, beside)
-        self.writer = Writer(model, limits, run.precision, lock)
+        self.name, self.model, self.limits, self.run = name, model, limits, run
+        place(model, run, is_base=is_base)
+        self.inference: Batching = batching_of(model.learner, limits, run, passes, beside)
+        self.writer = Writer(model, limits, run.precision, passes)
 
     def warm(self) -> None:
         """Ask for something short and something long, so that what is set up once is there before the first request."""

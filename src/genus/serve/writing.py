@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
     from genus.generate import Decoding, Penalty, Piece, Result
     from genus.serve.limits import Limits
+    from genus.serve.passes import Passes
 
 USUAL_TOKENS = 128
 """Tokens of a text at most, where neither the request nor the folder says."""
@@ -64,16 +65,16 @@ class Wish:
 class Writer:
     """Writes texts with one model, for all requests together."""
 
-    def __init__(self, model: LoadedModel, limits: Limits, precision: str, lock: threading.Lock) -> None:
+    def __init__(self, model: LoadedModel, limits: Limits, precision: str, passes: Passes) -> None:
         """Take the model; its cache is made for the first request.
 
         Args:
             model: on its device, in evaluation mode.
             limits: of texts at once, and of tokens.
             precision: of forward passes.
-            lock: held in each of them.
+            passes: the thread that makes them.
         """
-        self.model, self.limits, self.precision, self.lock = model, limits, precision, lock
+        self.model, self.limits, self.precision, self.passes = model, limits, precision, passes
         self.making, self.made = threading.Lock(), cast("ContinuousBatching | None", None)
         reads_source = "source" in model.recipe.model.streams
         self.usual = Configuration.of(model.generation or {}, reads_source=reads_source)
@@ -82,7 +83,7 @@ class Writer:
 
     @property
     def batching(self) -> ContinuousBatching:
-        """The thread that makes the forward passes, made at the first request."""
+        """What writes for all requests together, made at the first one."""
         with self.making:
             if self.made is None:
                 self.made = self._batching()
@@ -93,7 +94,7 @@ class Writer:
             self.model.learner, self.model.recipe.model, self.model.tokenizer, penalties=self.usual.penalties,
             slots=self.limits.slots, precision=self.precision, log_probabilities=True,
         )  # fmt: skip
-        return ContinuousBatching(engine, lock=self.lock)
+        return ContinuousBatching(engine, passes=self.passes)
 
     def write(self, wish: Wish) -> Iterator[Piece]:
         """Yield the pieces of the texts that are asked for, as they are written; the last one of each has its result.

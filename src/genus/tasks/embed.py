@@ -58,7 +58,8 @@ def as_embedder(model: LoadedModel) -> LoadedModel:
         head = objective.build(model.recipe.model, 0).to(device_of(model.learner))
         learner = Learner(model.learner.network, {objective.name: head}).eval()
         say("the model's folder has no pooling: vectors are the means of its last hidden states")
-        return replace(model, recipe=replace(model.recipe, objectives=(objective,)), learner=learner)
+        stages = tuple(stage.whole() for stage in model.recipe.stages)
+        return replace(model, recipe=replace(model.recipe, objectives=(objective,), stages=stages), learner=learner)
     return model
 
 

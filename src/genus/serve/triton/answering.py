@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from genus.serve.limits import Limits
+from genus.serve.passes import Passes
 from genus.serve.served import Served
 from genus.train.run import Run
 
@@ -18,4 +18,4 @@ UNLIMITED = 1 << 40
 def answering(name: str, model: LoadedModel) -> Served:
     """Return a model that answers on the CPU in float32, whatever is asked; who has it closes it."""
     limits = Limits(texts=UNLIMITED, tokens=UNLIMITED, waiting_tokens=UNLIMITED)
-    return Served(name, model, limits, Run(device="cpu", precision="float32"), threading.Lock())
+    return Served(name, model, limits, Run(device="cpu", precision="float32"), Passes())
