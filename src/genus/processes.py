@@ -26,8 +26,8 @@ Result = TypeVar("Result")
 INTERVAL = 1.0
 """Seconds between two looks at the parent."""
 ARENAS = 1
-"""Of all but the first, `malloc_trim` leaves the end as large as it once was, up to 64 MB each. On two cores a server of
-16 requests at once answers as many with 1 and 2, and 8 threads tokenize as fast with 1, 2 and 8."""
+"""Of all but the first, `malloc_trim` leaves the end as large as it once was, up to 64 MB each. On two cores a server
+of 16 requests at once answers as many with 1 and 2, and 8 threads tokenize as fast with 1, 2 and 8."""
 M_ARENA_MAX = -8
 """Of <malloc.h>."""
 GRACE = 60.0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 
 from genus.analysis import analysis_for
 from genus.analysis.analyze import answered, calibration
@@ -15,10 +20,12 @@ from genus.errors import GenusError, UsageError
 from genus.export.folder import load
 from genus.tasks.choice import Choice
 from genus.tasks.classification import Classification
+from genus.tasks.dataset import read
 from genus.tasks.multi_label import MultiLabel
 from genus.tasks.predict import predict
 from genus.tasks.question_answering import QuestionAnswering
 from genus.tasks.regression import Regression
+from genus.tasks.spans import Span
 from genus.tasks.tagging import RecurrentTagging, Tagging
 from small import documents
 
@@ -151,28 +158,129 @@ def test_rows_without_labels_are_refused(asked: Callable[..., Any], tmp_path: Pa
         Scaling(given, analysis_for(given.task))
 
 
-@pytest.mark.parametrize(
-    ("task", "labels", "row"),
-    [
-        (Regression(), ["1", "2"], {"text": "the old river", "label": 1}),
-        (
-            QuestionAnswering(), ["x"],
-            {"question": "what", "context": "the old river", "answers": {"text": ["river"], "answer_start": [8]}},
-        ),
-    ],
-)  # fmt: skip
-def test_what_is_no_class_is_refused(
-    task: Any, labels: list[str], row: dict[str, Any], asked: Callable[..., Any]
-) -> None:
-    given = asked(task, labels, [row])
+def test_what_is_no_class_is_refused(asked: Callable[..., Any]) -> None:
+    given = asked(Regression(), ["1", "2"], [{"text": "the old river", "label": 1}])
     with pytest.raises(UsageError, match="tells no classes whose probabilities a temperature changes"):
         Scaling(given, analysis_for(given.task))
     with pytest.raises(UsageError, match="tells no classes"):
         given.objective.tempered(given.model.learner.heads[given.objective.name], 2.0)
 
 
-def test_a_random_field_is_refused(asked: Callable[..., Any]) -> None:
-    rows = [{"tokens": ["the", "old"], "ner_tags": ["O", "B-X"]}]
-    given = asked(RecurrentTagging(layers=1, size=16, crf=True), ["O", "B-X"], rows)
-    with pytest.raises(UsageError, match="random field tells tags together"):
-        given.objective.tempered(given.model.learner.heads[given.objective.name], 2.0)
+def best_of(loss: Callable[[float], float]) -> float:
+    """Return the temperature with the least loss, by another library."""
+    found = minimize_scalar(lambda log: loss(np.exp(log)), bounds=(-6, 6), method="bounded", options={"xatol": 1e-9})
+    return float(np.exp(found.x))
+
+
+def test_paths_of_a_random_field(asked: Callable[..., Any], tmp_path: Path) -> None:
+    """Against all paths, one by one."""
+    task, labels = RecurrentTagging(layers=1, size=16, crf=True), ["O", "B-X", "I-X"]
+    rows = [{"tokens": text.split()[:4], "ner_tags": ["O"] * len(text.split()[:4])} for text in TEXTS[:30]]
+    first, draw = asked(task, labels, rows), np.random.default_rng(0)
+    names, head = first.objective.classes, first.model.learner.heads[first.objective.name]
+    with torch.no_grad():  # as random ones are all near 0
+        for parameter in head.crf.parameters():
+            parameter.normal_(std=2.0, generator=torch.Generator().manual_seed(1))
+    first = answered(first.model, first.task, first.rows, first.path)
+
+    def paths(given: Answered) -> list[tuple[list[tuple[int, ...]], np.ndarray]]:
+        """Return all paths of each row, and their scores."""
+        field = given.model.learner.heads[given.objective.name].crf
+        begin, follow, end = (one.detach().double().numpy() for one in (field.begin, field.follow, field.end))
+        found, at = [], 0
+        for row in given.rows:
+            own = given.outputs.values[at : at + len(row.texts), 3:6].astype(float)
+            at += len(row.texts)
+            several = [*itertools.product(range(3), repeat=len(own))]
+            scores = [begin[y[0]] + sum(own[range(len(y)), y]) + sum(follow[a, b] for a, b in pairwise(y)) + end[y[-1]]
+                      for y in several]  # fmt: skip
+            found.append((several, np.array(scores)))
+        return found
+
+    for row, (several, scores) in zip(rows, paths(first), strict=True):
+        hot = np.exp((scores - scores.max()) / HOT)
+        row["ner_tags"] = [names[tag] for tag in several[draw.choice(len(several), p=hot / hot.sum())]]
+    given = asked_again(first, rows, tmp_path / "drawn.jsonl")
+    truth = [[names.index(tag) for tag in row["ner_tags"]] for row in rows]
+
+    def loss(temperature: float) -> float:
+        return sum(np.logaddexp.reduce(scores / temperature) - scores[several.index(tuple(own))] / temperature
+                   for own, (several, scores) in zip(truth, paths(given), strict=True))  # fmt: skip
+
+    before, told = paths(given), [answer.predicted for answer in given.answers]
+    analysis = analysis_for(given.task)
+    scaling = Scaling(given, analysis)
+    assert scaling.temperature == pytest.approx(best_of(loss), rel=1e-4)
+    assert scaling.temperature == pytest.approx(HOT, rel=0.4)
+    found = scaling.applied(given, tmp_path / "model")
+    again = answered(load(tmp_path / "model"), given.task, given.rows, given.path)
+    assert [answer.predicted for answer in again.answers] == told
+    at = 0
+    for several, scores in before:
+        hot = np.exp((scores - scores.max()) / scaling.temperature)
+        for word in range(len(several[0])):
+            chances = [hot[[y[word] == tag for y in several]].sum() / hot.sum() for tag in range(3)]
+            assert np.exp(again.outputs.values[at, :3]) == pytest.approx(chances, abs=ROUNDING)
+            at += 1
+    assert Scaling(again, analysis).temperature == pytest.approx(1, abs=1e-3)
+    assert found.after.ece == pytest.approx(calibration(analysis, again).ece, abs=1e-4)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("changes", [{}, {"null_threshold": 0.1}], ids=["answers", "answers or none"])
+def test_answers_in_a_context(changes: dict[str, float], asked: Callable[..., Any], tmp_path: Path) -> None:
+    """Against the probability of each answer with spans whose scores are divided one by one."""
+    rows: list[dict[str, Any]] = [
+        {"question": "what is it", "context": text, "answers": {"text": [text[:3]], "answer_start": [0]}}
+        for text in (" ".join(text.split()[:14]) for text in TEXTS)
+    ]
+    first, draw = asked(QuestionAnswering(), ["x"], rows, **changes), np.random.default_rng(0)
+    with torch.no_grad():
+        first.model.learner.heads[first.objective.name].classes.weight.mul_(20)  # as random ones are all alike
+    first = answered(first.model, first.task, first.rows, first.path)
+    threshold = changes.get("null_threshold")
+    for row, best in zip(rows, first.encoded.best(first.objective, first.outputs), strict=True):
+        scores, _ = best.candidates(threshold)
+        hot = np.exp((np.array(scores) - max(scores)) / HOT)
+        chosen = int(draw.choice(len(scores), p=hot / hot.sum()))
+        start, stop, _ = best.spans[chosen] if chosen < len(best.spans) else (0, 0, 0)
+        row["answers"] = {"text": [row["context"][start:stop]], "answer_start": [start]} if stop else {
+            "text": [], "answer_start": []
+        }
+    given = asked_again(first, rows, tmp_path / "drawn.jsonl")
+    found, analysis = given.encoded.best(given.objective, given.outputs), analysis_for(given.task)
+    right = analysis.decisions(given).right_U
+    assert 0 < right.sum() < len(right)
+
+    def chances(temperature: float) -> np.ndarray:
+        several = [
+            replace(best, null=best.null / temperature, spans=tuple(
+                Span(one.start, one.stop, one.score / temperature) for one in best.spans
+            )).answered(None if threshold is None else threshold / temperature)[1]["probability"]
+            for best in found
+        ]  # fmt: skip
+        return np.array(several)
+
+    def loss(temperature: float) -> float:
+        one = np.clip(chances(temperature), 1e-12, 1 - 1e-12)
+        return float(-np.where(right, np.log(one), np.log1p(-one)).mean())
+
+    told = [answer.predicted for answer in given.answers]
+    scaling = Scaling(given, analysis)
+    assert scaling.temperature == pytest.approx(best_of(loss), rel=1e-3)
+    expected = chances(scaling.temperature)
+    after = scaling.applied(given, tmp_path / "model").after
+    model = load(tmp_path / "model")
+    again = answered(model, given.task.resolved_for(model.recipe.objectives[0]), given.rows, given.path)
+    assert [answer.predicted for answer in again.answers] == told
+    assert analysis.decisions(again).confidence_U == pytest.approx(expected, abs=ROUNDING)
+    assert after.ece == pytest.approx(calibration(analysis, again).ece, abs=1e-4)  # type: ignore[union-attr]
+    rows = [row | {"answers": {"text": [one], "answer_start": [row["context"].index(one)] if one else []}}
+            for row, one in zip(rows, told, strict=True) if one]  # fmt: skip
+    with pytest.raises(GenusError, match="no temperature is best"):
+        Scaling(asked_again(first, rows, tmp_path / "right.jsonl"), analysis)
+
+
+def asked_again(first: Answered, rows: list[dict[str, Any]], path: Path) -> Answered:
+    """Return a table with the answers of a model that answered another one."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return answered(first.model, first.task, read(path, first.task, labeled=True), path)

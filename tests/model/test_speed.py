@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -219,7 +220,7 @@ def test_rounded_products_are_those_of_autocast(
     feedforward: FeedForward,
 ) -> None:
     """Routers are computed in float32, whatever autocast says."""
-    batch, network = make_batch(ROWS, 40), make_learner(make_encoder(feedforward=feedforward)).network.eval()
+    batch, network = make_batch(ROWS, 40), make_learner(replace(make_encoder(), feedforward=feedforward)).network.eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         wanted = network(batch)["tokens"]
         cast_linear_weights(network, torch.bfloat16)

@@ -75,7 +75,7 @@ def held(passes: Passes) -> Iterator[None]:
 
 
 def test_one_thread_computes_for_all_models_whatever_they_are_asked(folders: list[Path], tmp_path: Path) -> None:
-    """Each thread that multiplies matrices leaves buffers behind, so that models that come and go bring none of their own."""
+    """Each thread that multiplies matrices leaves buffers behind: models that come and go bring none of their own."""
     writer = small_model(tmp_path / "writer", "gpt/tiny")
     made = Models([Source("classifier", folders[0]), Source("writer", writer)], Limits(), RUN)
     computing = set[threading.Thread]()

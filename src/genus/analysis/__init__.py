@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from genus.errors import UsageError
-from genus.evaluate.calibration import BINS
+from genus.evaluate.calibration import BINS, fit_temperature
 from genus.objectives import device_of
 from genus.part import Count, Natural, Part, slots_of
 from genus.tasks import Task
@@ -153,6 +153,20 @@ class Analysis(Part, ABC):
     def likelihoods(self, given: Answered) -> Likelihoods | None:
         """Return the logits of what is decided among classes; None where it is not."""
         return None
+
+    def temperature(self, given: Answered) -> tuple[float, int]:
+        """Return the best temperature of the labeled rows, and of how many decisions it is.
+
+        Raises:
+            GenusError: no temperature is best.
+            UsageError: nothing is told that has a probability.
+        """
+        found = self.likelihoods(given)
+        if found is None:
+            kind = type(given.objective).__name__
+            raise UsageError(f"calibration: {kind} tells no classes whose probabilities a temperature changes")
+        known = found.known()
+        return fit_temperature(known.logits_UC, known.truth_U), len(known.truth_U)
 
     def classes(self, given: Answered) -> Classes | None:
         """Return what is told of classes in the labeled rows; None where there are none."""

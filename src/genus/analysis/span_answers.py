@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 
 from genus.analysis import Analysis, Decisions, Told
+from genus.evaluate.calibration import temperature_of_answers
 from genus.evaluate.written import AnswerExactMatch, answer
 from genus.tasks.question_answering import QuestionAnswering
 
@@ -37,6 +38,17 @@ class QuestionAnsweringAnalysis(Analysis):
         right_N[given.labeled] = AnswerExactMatch().summands(*given.sides(AnswerExactMatch()))[:, 0] > 0
         scores = [cast("dict[str, float]", one.scores)["probability"] for one in given.answers]
         return Decisions(np.arange(len(right_N)), given.labeled, right_N, np.array(scores, np.float64))
+
+    def temperature(self, given: Answered) -> tuple[float, int]:
+        """Return the best temperature of the labeled rows by whether their answers are right, and of how many it is."""
+        threshold = cast("SpanExtraction", given.objective).null_threshold
+        found = [best.candidates(threshold) for best in given.encoded.best(given.objective, given.outputs)]
+        rows = np.flatnonzero(given.labeled)
+        scores = np.full((len(rows), max(len(one) for one, _ in found)), -np.inf)
+        for place, row in enumerate(rows.tolist()):
+            scores[place, : len(found[row][0])] = found[row][0]
+        told = np.array([found[row][1] for row in rows.tolist()], np.int64)
+        return temperature_of_answers(scores, told, self.decisions(given).right_U[rows]), len(rows)
 
     def lengths(self, given: Answered) -> NDArray[np.int64]:
         """Return the tokens (N,) of each question and its whole context, without special tokens."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from genus.analysis.findings import Classes
 from genus.analysis.one_of_several import ClassificationAnalysis, confused
+from genus.batch import IGNORE
+from genus.evaluate.calibration import best_temperature
 from genus.evaluate.class_report import ClassReport
 from genus.evaluate.tags import EntityF1, of_names
 from genus.tasks.character_spans import CharacterSpans
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.analysis import Answered, Told
+    from genus.objectives.supervised.recurrent import RecurrentHead
 
 
 class TaggingAnalysis(ClassificationAnalysis):
@@ -93,6 +100,29 @@ class RecurrentTaggingAnalysis(TaggingAnalysis):
     """Analysis of tags that an LSTM over the words tells."""
 
     of: ClassVar = RecurrentTagging
+
+    def temperature(self, given: Answered) -> tuple[float, int]:
+        """Return the best temperature of the labeled words, and their number; of a random field that of its paths.
+
+        There p(y | x) ∝ exp(s(x, y) / T), and T has the least -Σ log p of the true tags of rows, which is convex in
+        1 / T, as of any exponential family (Guo et al. 2017, section 4.2, for classes).
+        """
+        head = cast("RecurrentHead", given.model.learner.heads[given.objective.name])
+        if head.crf is None:
+            return super().temperature(given)
+        tags, field = len(given.objective.classes), copy.deepcopy(head.crf).cpu().double()
+        words, labels = given.outputs.values[:, tags : 2 * tags], given.encoded.labels
+        sizes = [len(first) for first in given.encoded.firsts]
+        scores = pad_sequence(torch.split(torch.from_numpy(words).double(), sizes), batch_first=True)
+        truth = pad_sequence(torch.split(torch.from_numpy(labels).long(), sizes), True, padding_value=IGNORE)
+
+        @torch.no_grad()
+        def loss(log_factor: float) -> float:
+            factor, scaled = math.exp(log_factor), copy.deepcopy(field)
+            scaled.rescale(factor)
+            return float(scaled.losses(scores * factor, torch.tensor(sizes), truth).sum())
+
+        return best_temperature(loss), int((labels != IGNORE).sum())
 
 
 class CharacterSpansAnalysis(ClassificationAnalysis):

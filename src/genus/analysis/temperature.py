@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from genus.analysis.analyze import of_likelihoods
+from genus.analysis.analyze import calibration
 from genus.analysis.findings import Calibrated
 from genus.errors import GenusError, UsageError, say
-from genus.evaluate.calibration import fit_temperature
 from genus.export.folder import save
 from genus.inference.engine import Inference
 from genus.objectives import on
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from genus.analysis import Analysis, Answered, Likelihoods
+    from genus.analysis import Analysis, Answered
     from genus.objectives import Head
 
 
@@ -27,7 +26,8 @@ class Scaling:
     """Temperature scaling of a fine-tuned model.
 
     The logits, W h + b of the last layer, are divided by the temperature with the least negative log-likelihood of a
-    table's labels. What is told stays the same. Published weights hold it: W / T and b / T.
+    table's labels, of answers in a context by that of their being right. What is told stays the same. Published weights
+    hold it: W / T and b / T.
 
     Source: Guo et al. 2017, section 4.2.
     """
@@ -45,9 +45,10 @@ class Scaling:
         """
         self.fitted_on, self.analysis = fitted_on, analysis
         check_labels(fitted_on)
-        known = self._likelihoods(fitted_on).known()
         try:
-            self.temperature, self.decisions = fit_temperature(known.logits_UC, known.truth_U), len(known.truth_U)
+            self.temperature, self.decisions = analysis.temperature(fitted_on)
+        except UsageError:
+            raise
         except GenusError as error:
             raise GenusError(f"calibration: {fitted_on.path}: {error}") from None
 
@@ -79,8 +80,8 @@ class Scaling:
         told, now = (one.objective.decide(one.outputs.values) for one in (measured_on, after))
         if moved := int((told != now).sum()):
             say(f"calibration: {moved:,} of {told.size:,} answers changed, whose logits were equal but for rounding")
-        calibration = of_likelihoods(self._likelihoods(after), self.analysis.bins)
-        assert calibration is not None
+        found_after = calibration(self.analysis, after)
+        assert found_after is not None
         path = self.fitted_on.path
         said = (
             f"Calibrated: the logits are divided by the temperature {self.temperature:.4g}, which was fitted on "
@@ -89,19 +90,7 @@ class Scaling:
         card = f"{notes}\n\n{said}".strip()
         save(folder, scaled.recipe, scaled.learner, scaled.tokenizer, card, replaced=replaced,
              generation=scaled.generation, task=scaled.task)  # fmt: skip
-        return Calibrated(self.temperature, str(path), self.decisions, calibration, str(folder))
-
-    def _likelihoods(self, given: Answered) -> Likelihoods:
-        """Return the logits of what is decided.
-
-        Raises:
-            UsageError: there are none.
-        """
-        found = self.analysis.likelihoods(given)
-        if found is None:
-            kind = type(given.objective).__name__
-            raise UsageError(f"calibration: {kind} tells no classes whose probabilities a temperature changes")
-        return found
+        return Calibrated(self.temperature, str(path), self.decisions, found_after, str(folder))
 
 
 def check_labels(given: Answered) -> None:

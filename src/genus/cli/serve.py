@@ -1,7 +1,7 @@
 """Serving: `serve`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -9,6 +9,7 @@ from genus.cli.folders import model_folder, model_name
 from genus.cli.options import Running, generating_run
 from genus.errors import UsageError
 
+Backend = Literal["genus", "openvino"]
 Folders = Annotated[
     list[str],
     typer.Argument(
@@ -34,6 +35,12 @@ Settings = Annotated[
 Origins = Annotated[
     list[str], typer.Option("--origin", metavar="URL", help="Whose pages may ask from a browser (CORS); repeatable.")
 ]
+Computing = Annotated[
+    Backend,
+    typer.Option(
+        help="What computes: openvino, of folders that `genus export --format onnx` or `genus quantize` wrote."
+    ),
+]
 MISSING = "serving needs FastAPI, uvicorn and prometheus-client; install them: pip install 'genus[serve]'"
 
 
@@ -44,6 +51,7 @@ def serve(
     workers: Workers = 1,
     limit: Settings = [],
     origin: Origins = [],
+    backend: Computing = "genus",
     running: Running = [],
 ) -> None:
     """Serve models over HTTP: a page at /, and the routes of OpenAI, text-embeddings-inference, KServe and Triton.
@@ -69,7 +77,11 @@ def serve(
     limits = catalog.overridden(Limits(), limit, "--limit")
     threads = run.threads or max(1, cores() // workers)
     groups = core_groups(workers) if run.threads is None and device_of_run(run).type == "cpu" else ()
-    sources = tuple(Source(name, folder) for name, folder in named)
+    if backend == "openvino":
+        from genus.export.onnx.openvino import check
+
+        check([folder for _, folder in named])
+    sources = tuple(Source(name, folder, backend=backend) for name, folder in named)
     run_server(Serving(sources, limits, run, workers, tuple(origin), threads, groups), host, port)
 
 

@@ -15,12 +15,16 @@ from genus.errors import GenusError
 from genus.evaluate.groups import equal_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
 BINS = 15
 """Bins of the expected calibration error (Guo et al. 2017, table 1)."""
+FEW, SEVERAL = 9, 193
+"""Temperatures that are tried at first, where a loss has one minimum, and where it may have several."""
+GOLDEN, ACCURACY = (math.sqrt(5) - 1) / 2, 1e-7
+"""By which an interval shrinks, and of a logarithm of a temperature: below it a loss is equal but for rounding."""
 LARGEST = 2.0**20
 """Largest factor of the logits, and of the temperature, at which a minimum is sought."""
 
@@ -87,6 +91,60 @@ def brier_score(logits_UC: NDArray[np.float64], truth_U: NDArray[np.int64]) -> f
     error_UC = np.exp(log_probabilities(logits_UC))
     error_UC[np.arange(len(truth_U)), truth_U] -= 1
     return float(np.square(error_UC).sum(-1).mean()) / (2 if logits_UC.shape[1] == 2 else 1)
+
+
+def temperature_of_answers(scores_UC: NDArray[np.float64], told_U: NDArray[np.int64], right_U: NDArray[np.bool_]
+                           ) -> float:  # fmt: skip
+    """Return the temperature T > 0 with which confidences tell best whether answers are right.
+
+    The confidence in what is told is p = softmax(scores / T)[told]; T has the least mean of -log p where that is right,
+    of -log(1 - p) where it is not. So it also learns of answers of which no candidate is right.
+
+    Source: Jagannatha and Yu 2020, Calibrating Structured Output Predictors (arXiv:2004.04361), section 2: of the many
+    outputs, the event is calibrated that what is told is right; temperatures of Guo et al. 2017.
+
+    Args:
+        scores_UC: of candidates; -inf stands for one that a decision does not have.
+        told_U: which is told.
+        right_U: whether that is right.
+
+    Raises:
+        GenusError: no temperature is best: all answers are right, or all are wrong, or they are told at random.
+    """
+    rest_UC = scores_UC - scores_UC[np.arange(len(told_U)), told_U][:, None]
+    rest_UC[np.arange(len(told_U)), told_U] = -np.inf
+
+    def loss(log_factor: float) -> float:
+        rest_U = np.logaddexp.reduce(rest_UC * math.exp(log_factor), axis=-1)  # log((1 - p) / p)
+        return float(np.where(right_U, np.logaddexp(0, rest_U), np.logaddexp(0, -rest_U)).mean())
+
+    return best_temperature(loss, SEVERAL)
+
+
+def best_temperature(loss: Callable[[float], float], tried: int = FEW) -> float:
+    """Return the temperature T with the least loss, which is given as a function of log(1 / T).
+
+    Of so many temperatures from 2⁻²⁰ to 2²⁰, equally far apart in logarithms, the best is refined by golden sections.
+
+    Args:
+        loss: a mean or a sum over decisions.
+        tried: few where the loss has one minimum, more where it may have several.
+
+    Raises:
+        GenusError: none is better than those at both ends.
+    """
+    end = math.log(LARGEST)
+    steps = np.linspace(-end, end, tried).tolist()
+    losses = [loss(step) for step in steps]
+    best = int(np.argmin(losses))
+    if losses[best] > min(losses[0], losses[-1]) - ACCURACY:
+        raise GenusError("no temperature is best, as answers are all right, or all wrong, or as often right whatever "
+                         "their scores; take rows of both kinds")  # fmt: skip
+    low, high = steps[best - 1], steps[best + 1]
+    while high - low > ACCURACY:
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        low, high = (low, right) if loss(left) < loss(right) else (left, high)
+    return math.exp(-(low + high) / 2)
 
 
 def fit_temperature(logits_UC: NDArray[np.float64], truth_U: NDArray[np.int64]) -> float:

@@ -6,11 +6,13 @@ import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 from genus.errors import GenusError, UsageError, near, say
 from genus.export.adapted.folder import base_of, load
+from genus.export.onnx.openvino import Session
 from genus.serve.passes import Passes
+from genus.serve.placing import computed_in
 from genus.serve.served import Served
 from genus.serve.ticket import Refused
 
@@ -18,9 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from genus.export.onnx.session import GraphLearner
     from genus.serve.batching import Watch
     from genus.serve.limits import Limits
     from genus.train.run import Run
+
+Backend = Literal["genus", "openvino"]
+"""What computes a model: genus, of graphs ONNX Runtime; or OpenVINO, of graphs."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Source:
     folder: Path
     base: Path | None = None
     """Of an adapter, the folder of its base."""
+    backend: Backend = "genus"
+    """What computes: by default what a folder is loaded as."""
 
 
 @dataclass(eq=False)
@@ -192,6 +200,8 @@ class Models:
         loaded = {slot.source.folder.resolve(): slot.served for slot in self.slots.values()}
         base = None if where is None else loaded.get(where.resolve())
         model = load(source.folder, where, source=None if base is None else base.model)
+        if source.backend == "openvino":
+            cast("GraphLearner", model.learner).session = Session(source.folder, computed_in(self.run))
         own = self._is_base(source.folder)
         made = Served(source.name, model, self.limits, self.run, self.passes, base, is_base=own)
         made.inference.watch = self.watch

@@ -39,13 +39,18 @@ def place(model: LoadedModel, run: Run, *, is_base: bool) -> None:
     adapted = model.recipe.finetuning.adaptation is not None
     learner.eval().to(device)
     network = network_of(learner)
-    wanted = number_format(run.precision, device)
+    wanted = computed_in(run)
     if network is None:
         return
     if wanted is not torch.float32 and not adapted and not is_base:
         cast_linear_weights(network, wanted)
     if wanted is torch.float32 and not adapted and writing(learner) is None:
         lay_by_columns(network)
+
+
+def computed_in(run: Run) -> torch.dtype:
+    """Return the format in which a run multiplies matrices on its device."""
+    return number_format(run.precision, device_of_run(run))
 
 
 def batching_of(learner: Learner, limits: Limits, run: Run, passes: Passes, beside: Served | None) -> Batching:

@@ -57,6 +57,16 @@ class BestSpans:
         """How far the null position is above the best span (run_squad.py: score_diff)."""
         return self.null - self.spans[0].score
 
+    def candidates(self, threshold: float | None) -> tuple[list[float], int]:
+        """Return the scores of what may be told, the best spans and last that there is no answer, and which is told.
+
+        Args:
+            threshold: as in `answered`.
+        """
+        scores = [span.score for span in self.spans] + [self.null] * (threshold is not None or not self.spans)
+        none = not self.spans or (threshold is not None and self.difference > threshold)
+        return scores, len(self.spans) if none else 0
+
     def answered(self, threshold: float | None) -> tuple[str, dict[str, float]]:
         """Return the answer with its place, its score, and the softmax of this among those of the best spans.
 
@@ -64,11 +74,10 @@ class BestSpans:
             threshold: there is no answer where `difference` is above it; None: there always is one.
         """
         able = threshold is not None and bool(self.spans)
-        scores = [span.score for span in self.spans] + [self.null] * (threshold is not None or not self.spans)
+        scores, chosen = self.candidates(threshold)
         chances = np.exp(np.array(scores) - max(scores))
-        none = not self.spans or (threshold is not None and self.difference > threshold)
-        start, stop, score = Span(0, 0, self.null) if none else self.spans[0]
-        chance = float(chances[-1 if none else 0] / chances.sum())
+        start, stop, score = Span(0, 0, self.null) if chosen == len(self.spans) else self.spans[0]
+        chance = float(chances[chosen] / chances.sum())
         told = {"start": start, "end": stop, "score": score, "probability": chance}
         return self.context[start:stop], told | ({"null_difference": self.difference} if able else {})
 

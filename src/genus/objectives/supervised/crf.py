@@ -26,6 +26,12 @@ class LinearChainCRF(nn.Module):
         self.follow = nn.Parameter(torch.empty(tags, tags))
         self.end = nn.Parameter(torch.empty(tags))
 
+    @torch.no_grad()
+    def rescale(self, scale: float) -> None:
+        """Multiply the scores of transitions in place: with scores P of as much, s(x, y) is `scale` times as large."""
+        for parameter in self.parameters():
+            parameter.mul_(scale)
+
     def init_weights(self, initialization: Initialization) -> None:
         """Initialize the scores of transitions."""
         for parameter in self.parameters():

@@ -7,14 +7,13 @@ The head of feature-based taggers: Devlin et al. 2018, section 5.3, two layers o
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from genus.batch import IGNORE
-from genus.errors import UsageError
 from genus.model.cost import ComponentCost, linear_cost
 from genus.model.head.chunked_loss import classified
 from genus.model.layer_mix import LayerMix, chosen_states  # a choice is read by its annotation
@@ -81,16 +80,6 @@ class RecurrentTokenClassification(TokenClassification):
         """Return the tag (M,) of each word: the most probable, or that of the best path, which is the last column."""
         return outputs[:, -1].astype(np.int64) if self.crf else super().decide(outputs)
 
-    def tempered(self, head: Head, temperature: float) -> Self:
-        """Return the objective, with weights and bias that are divided by the temperature.
-
-        Raises:
-            UsageError: a random field's probabilities are of paths, which no division of logits changes so.
-        """
-        if self.crf:
-            raise UsageError("calibration: a conditional random field tells tags together; no temperature is for one")
-        return super().tempered(head, temperature)
-
     def certainty(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
         """Return the probability (M,) of the tag that is decided on; of a random field the marginal one."""
         if not self.crf:
@@ -125,7 +114,12 @@ class RecurrentHead(Head):
 
     @torch.no_grad()
     def rescale(self, scale: float, shift: float) -> None:
-        """Change the linear layer in place, so that every score y becomes scale y + shift; see `LinearHead`."""
+        """Change the linear layer in place, so that every score y becomes scale y + shift; see `LinearHead`.
+
+        Of a random field the scores of paths become as much larger, and as every path has as many words, shifts cancel.
+        """
+        if self.crf is not None:
+            self.crf.rescale(scale)
         for parameter in self.classes.parameters():
             parameter.mul_(scale)
         if self.choice.biased:
@@ -136,7 +130,10 @@ class RecurrentHead(Head):
         return {self.loss: batch.targets[self.target].count()}
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
-        """Return `logits` (M, K); of a random field log-probabilities of words' tags, and the best `path` (M,)."""
+        """Return `logits` (M, K).
+
+        Of a random field these are log-probabilities of words' tags; beside them are P (M, K) and the best `path` (M,).
+        """
         targets = batch.targets[self.target]
         spans = sequences(targets, batch.tokens)
         scores_MK = self._scores(states, targets, spans)
@@ -149,7 +146,7 @@ class RecurrentHead(Head):
             words = torch.arange(padded.shape[1], device=padded.device) < lengths.unsqueeze(1)
             logits_MK[: spans[-1][1]] = self.crf.log_marginals(padded, lengths)[words]
             path_M[: spans[-1][1]] = self.crf.best(padded, lengths)[words].float()
-        return {"logits": logits_MK, "path": path_M}
+        return {"logits": logits_MK, "scores": scores_MK.float(), "path": path_M}
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
         """Return the loss, summed over words; without a random field also the number of right tags."""

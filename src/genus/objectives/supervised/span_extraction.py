@@ -5,7 +5,8 @@ Legend: C candidates of a sequence: its null position, then the tokens of the te
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch, Targets
     from genus.model import Model, Network, States
-    from genus.objectives import Objective, Sums
+    from genus.objectives import Head, Objective, Sums
 
 N_BEST = 20
 """Spans of a question with different texts that are compared (released code, run_squad.py: n_best_size)."""
@@ -82,6 +83,12 @@ class SpanExtraction(LinearFineTuned):
             raise UsageError("task: an encoder-decoder tells no spans of a text; take an encoder, or --task "
                              "text-to-text, which writes answers")  # fmt: skip
         return self
+
+    def tempered(self, head: Head, temperature: float) -> Self:
+        """Return the objective, with weights and bias, and a null threshold, that are divided by the temperature."""
+        cast("LinearHead", head).rescale(1 / temperature, 0.0)
+        over = self.null_threshold
+        return self if over is None else replace(self, null_threshold=over / temperature)
 
     def sums(self, outputs_MC2: Tensor, targets: Targets) -> Sums:
         """Return the loss, and the number of targets of which begin and end are right."""
