@@ -2,7 +2,8 @@
 
     python benchmarks/inference.py --model FOLDER --data ../shared/data
 
-Contenders are this library's engine of inference (as in `genus serve`), the same model as a graph and as a graph of 8
+Contenders are this library's engine of inference (as in `genus serve`) in float32 and, where that is faster, in
+bfloat16, the same model as a graph and as a graph of 8
 bits in ONNX Runtime (`genus export --format onnx`, `genus quantize`), Hugging Face's class on padded texts, the same
 compiled and frozen, and OpenVINO where it is installed. All answer the same token ids, 1, 8 and 32 texts at once, of
 the full length and of the lengths that news, captions and questions have. They take turns in one process; told are
@@ -27,7 +28,7 @@ import torch
 from genus.export.folder import load
 from genus.files import write_json
 from genus.inference.engine import Inference
-from genus.model.cpu import lay_by_columns, tune_cpu_process
+from genus.model.cpu import cast_linear_weights, fast_bfloat16, lay_by_columns, tune_cpu_process
 from genus.tasks.answer import outputs
 from genus.tasks.embed import as_embedder, embedder_of
 from genus.tasks.encode import EncodedTexts
@@ -49,13 +50,17 @@ EXACT, ROUNDED = 0.999, 0.9
 Rows = list["NDArray[np.int64]"]
 
 
-def of_genus(model: LoadedModel, *, is_graph: bool = False) -> Callable[[Rows], NDArray[np.float32]]:
+def of_genus(
+    model: LoadedModel, precision: str = "float32", *, is_graph: bool = False
+) -> Callable[[Rows], NDArray[np.float32]]:
     """Return our engine, given ids without special tokens."""
     model, vocabulary = as_embedder(model), model.tokenizer.vocabulary
     model.learner.eval()
-    if not is_graph:
-        lay_by_columns(model.learner.network)  # as `genus serve` does
-    engine, name = Inference("float32"), embedder_of(model).name
+    if precision == "bfloat16":  # as `genus serve` does
+        cast_linear_weights(model.learner.network, torch.bfloat16)
+    elif not is_graph:
+        lay_by_columns(model.learner.network)
+    engine, name = Inference(precision), embedder_of(model).name
 
     def embed(rows: Rows) -> NDArray[np.float32]:
         some = [(ids.astype(np.int32),) for ids in rows]
@@ -137,6 +142,8 @@ def contenders(options: argparse.Namespace, work: Path) -> dict[str, Callable[[R
         "ONNX Runtime": of_graph(graph, model),
         "ONNX Runtime, int8": of_graph(small, model),
     }
+    if fast_bfloat16():
+        found["genus, bfloat16"] = of_genus(load(options.model), "bfloat16")
     if find_spec("openvino") is not None:
         found["OpenVINO"] = of_openvino(graph, model, "f32")
         found["OpenVINO, bfloat16"] = of_openvino(graph, model, "bf16")

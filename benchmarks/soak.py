@@ -43,6 +43,9 @@ AT_ONCE = 64
 """Requests at once, at most; others wait for their turn."""
 WARM = 1 / 3
 """The share of the time after which memory is not to grow."""
+APART, PAUSE = 60.0, 8.0
+"""Seconds between two pauses of the load, and of a pause once all is answered. At its end memory is looked at: by then
+a server has returned what is free, and what it has stays, whatever was asked for just before."""
 MARGIN = 0.02
 """By how much of itself memory may grow in the rest of the time, by the slope of a straight line: allocators' noise."""
 SLOW = 1.5
@@ -107,10 +110,16 @@ class Load:
             }
         return asked, {}
 
-    async def run(self, seconds: float, rate: float, each_second: Callable[[float], Awaitable[None]]) -> int:
-        """Send so many requests a second; return how many that were."""
+    async def run(
+        self,
+        seconds: float,
+        rate: float,
+        each_second: Callable[[float], Awaitable[None]],
+        settled: Callable[[float], None] = lambda at: None,
+    ) -> int:
+        """Send so many requests a second, with pauses, at whose ends `settled` is told; return how many that were."""
         places, tasks, sent = asyncio.Semaphore(AT_ONCE), set[asyncio.Task[None]](), 0
-        begun = due = time.monotonic()
+        begun = due = paused = time.monotonic()
         watch = asyncio.create_task(ticking(begun, each_second))
 
         async def placed(kind: str) -> None:
@@ -122,6 +131,11 @@ class Load:
                 places.release()
 
         while due - begun < seconds:
+            if due - paused > APART:
+                await asyncio.gather(*tasks)
+                await asyncio.sleep(PAUSE)
+                due = paused = time.monotonic()
+                settled(due - begun)
             await places.acquire()
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             (kind,) = self.draw.choices([*KINDS], [*KINDS.values()])
@@ -147,7 +161,7 @@ async def ticking(begun: float, each_second: Callable[[float], Awaitable[None]])
 
 
 def growth(memory: list[tuple[float, float]], seconds: float) -> dict[str, Any]:
-    """Return the slope of memory after the server is warm, by least squares, and whether it is within the margin."""
+    """Return the slope of memory in pauses after the server is warm, by least squares, and how far it rises by that."""
     times, sizes = np.array([one for one in memory if one[0] >= WARM * seconds]).T
     slope, _ = np.polyfit(times, sizes, 1)
     grown = float(slope * (times[-1] - times[0]) / np.median(sizes))
@@ -164,6 +178,7 @@ def growth(memory: list[tuple[float, float]], seconds: float) -> dict[str, Any]:
 async def soak(server: Server, load: Load, seconds: float, rate: float) -> dict[str, Any]:
     """Return what a server of one process makes of the load."""
     memory: list[tuple[float, float]] = []
+    quiet: list[tuple[float, float]] = []
 
     async def look(at: float) -> None:
         memory.append((at, megabytes(server.process.pid)))
@@ -171,9 +186,11 @@ async def soak(server: Server, load: Load, seconds: float, rate: float) -> dict[
             print(f"{at:.0f} s, {load.checked:,} answers checked, {memory[-1][1]:.0f} MB, {len(load.faults)} faults")
 
     await server.ready()
-    sent = await load.run(seconds, rate, look)
+    sent = await load.run(seconds, rate, look, lambda at: quiet.append((at, megabytes(server.process.pid))))
     load.faults += [f"{len(load.lost)} requests were not answered"] if load.lost else []
-    grown = growth(memory, seconds)
+    grown = growth(quiet, seconds) | {
+        "under_load": [round(size, 1) for _, size in memory[:: max(1, len(memory) // 60)]]
+    }
     load.faults += [f"memory grew by {grown['grown_by']:.1%}"] if grown["grown_by"] > MARGIN else []
     return {"seconds": seconds, "requests_per_second": rate, "memory": grown} | load.summary(sent)
 

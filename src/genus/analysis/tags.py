@@ -113,8 +113,8 @@ class RecurrentTaggingAnalysis(TaggingAnalysis):
         tags, field = len(given.objective.classes), copy.deepcopy(head.crf).cpu().double()
         words, labels = given.outputs.values[:, tags : 2 * tags], given.encoded.labels
         sizes = [len(first) for first in given.encoded.firsts]
-        scores = pad_sequence(torch.split(torch.from_numpy(words).double(), sizes), batch_first=True)
-        truth = pad_sequence(torch.split(torch.from_numpy(labels).long(), sizes), True, padding_value=IGNORE)
+        scores = pad_sequence([*torch.split(torch.from_numpy(words).double(), sizes)], batch_first=True)
+        truth = pad_sequence([*torch.split(torch.from_numpy(labels).long(), sizes)], True, padding_value=IGNORE)
 
         @torch.no_grad()
         def loss(log_factor: float) -> float:
