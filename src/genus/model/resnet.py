@@ -1,7 +1,7 @@
 """The residual network of CLIP: convolutions from an image to feature maps, which attention pools to one vector.
 
-Legend: N images, S side of an image in pixels, L feature vectors of an image with their mean in front, F feature maps
-after the last block, A attention heads, D head size, E size of the vector.
+Legend: T token positions of a packed batch, over all rows; N sequences, of a batch or of a part of it; K keys; H hidden
+size; A attention heads; D head size; E embedding size, at the input or at the output.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ResNet(Model):
     grid: Count = 7
     """Feature vectors of each side of an image after the last block."""
     heads: Count = 32
-    """A, heads of attention pooling (released code: F / 64)."""
+    """A, heads of attention pooling (released code: H / 64)."""
     size: Count = 1024
     """E, size of the vector of an image."""
     residual_gain: NotNegative = 0.0
@@ -72,7 +72,7 @@ class ResNet(Model):
     """Standard deviation of each color."""
 
     def __post_init__(self) -> None:
-        """Check that there are groups, that the stem has two halves, and that heads divide feature maps (ValueError)."""
+        """Check that groups are there, the stem has halves, and heads divide feature maps (ValueError)."""
         if not 0 < len(self.blocks) <= 6:  # 128 pixels a feature vector
             raise ValueError(f"blocks: expected the numbers of 1 to 6 groups, got {len(self.blocks)}")
         if self.channels % 2:
@@ -87,7 +87,7 @@ class ResNet(Model):
 
     @property
     def features(self) -> int:
-        """F, feature maps after the last block."""
+        """H, feature maps after the last block."""
         return EXPANSION * self.channels * int(2 ** (len(self.blocks) - 1))
 
     @property
@@ -173,9 +173,9 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return feature maps of the same shape."""
-        kept = (self.running_mean, self.running_var)
-        used = kept if not self.training or torch.is_grad_enabled() else (None, None)
-        return F.batch_norm(x, *used, self.weight, self.bias, self.training, MOMENTUM, EPS)
+        kept = not self.training or torch.is_grad_enabled()
+        mean, variance = (self.running_mean, self.running_var) if kept else (None, None)
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, MOMENTUM, EPS)
 
 
 class ConvolutionNorm(nn.Module):
@@ -222,12 +222,12 @@ class AttentionPooling(nn.Module):
             nn.init.zeros_(each.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Forward pass: return vectors (N, E) of feature maps (N, F, grid, grid)."""
+        """Forward pass: return vectors (N, E) of feature maps (N, H, grid, grid)."""
         each = x.flatten(2).transpose(1, 2)
-        z_NLF = torch.cat([each.mean(1, keepdim=True), each], 1) + self.positions.to(x.dtype)
+        z_NKH = torch.cat([each.mean(1, keepdim=True), each], 1) + self.positions.to(x.dtype)
         query, key, value = (
-            made.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, A, L, D)
-            for made in (self.query(z_NLF[:, :1]), self.key(z_NLF), self.value(z_NLF))
+            made.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, A, K, D)
+            for made in (self.query(z_NKH[:, :1]), self.key(z_NKH), self.value(z_NKH))
         )
         found = F.scaled_dot_product_attention(query, key, value)
         return self.out(found.transpose(1, 2).flatten(1))  # type: ignore[no-any-return]
@@ -297,7 +297,7 @@ class ResNetNetwork(Network):
         rows = packed.pixels.view(packed.rows, packed.row_length, -1)[:, : number * length]
         patches = rows.reshape(packed.rows * number, length, -1)[:, 1:]
         colors = standardized(patches, self.choice.image_mean, self.choice.image_std, kind)
-        return F.pixel_shuffle(colors.transpose(1, 2).unflatten(-1, (grid, grid)), self.choice.patch)
+        return F.pixel_shuffle(colors.transpose(1, 2).reshape(len(colors), -1, grid, grid), self.choice.patch)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the stem, each block, and attention pooling, for layer-wise learning rates."""

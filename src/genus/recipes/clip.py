@@ -4,8 +4,10 @@
 folder, Parquet files or tar shards (see the page on text). `clip/mini` and `clip/tiny` are ours, for a laptop.
 
 Deviations: the released vision Transformer has PyTorch's default weights within its layers; here it begins as the text
-tower does. Biases of attention pooling begin at 0. Statistics of batch normalization are those of a micro-batch. Position vectors of texts begin with the standard deviation of tokens, 0.02, where released code has 0.01.
-The paper's half precision is a setting of the run.
+tower does. Biases of attention pooling begin at 0. Statistics of batch normalization are those of a micro-batch in one
+process, so that the loss of a residual network depends on the size of micro-batches, which is ours. Position vectors of
+texts begin with the standard deviation of tokens, 0.02, where released code has 0.01. The paper's half precision is a
+setting of the run.
 """
 
 from dataclasses import replace

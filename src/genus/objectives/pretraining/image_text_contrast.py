@@ -37,7 +37,8 @@ class ImageTextContrast(Objective):
     """Symmetric cross-entropy over the cosines of all images and texts of an update, s <i_m, t_n>.
 
     i = W_i h_i / |W_i h_i| of the class token's state, t = W_t h_t / |W_t h_t| of the last token's; a tower that ends
-    with a projection (`Model.projects`) has no W. The loss of pair m is (log Σ_n exp(s <i_m, t_n>) + log Σ_n exp(s <i_n, t_m>)) / 2 - s <i_m, t_m>, with s learned as its logarithm.
+    with a projection (`Model.projects`) has no W. The loss of pair m is (log Σ_n exp(s <i_m, t_n>) + log Σ_n exp(s
+    <i_n, t_m>)) / 2 - s <i_m, t_m>, with s learned as its logarithm.
     Other captions of the same image are negatives too, as published.
 
     Source: Radford et al. 2021, section 2.3 and figure 3.
