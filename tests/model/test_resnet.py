@@ -93,7 +93,9 @@ def released(weights: dict[str, Tensor], images: np.ndarray, training: bool) -> 
     x = x.flatten(2).permute(2, 0, 1)
     x = torch.cat([x.mean(0, keepdim=True), x]) + weights["pooling.positions"][:, None]
     bias = torch.cat([weights[f"pooling.{one}.bias"] for one in ("query", "key", "value")])
-    each: dict[str, Any] = {f"{one[0]}_proj_weight": weights[f"pooling.{one}.weight"] for one in ("query", "key", "value")}
+    each: dict[str, Any] = {
+        f"{one[0]}_proj_weight": weights[f"pooling.{one}.weight"] for one in ("query", "key", "value")
+    }
     pooled, _ = F.multi_head_attention_forward(
         x, x, x, x.shape[-1], SMALL.heads, None, bias, None, None, False, 0.0,
         weights["pooling.out.weight"], weights["pooling.out.bias"], training=training,
