@@ -6,6 +6,7 @@ Legend: N images or texts, E size of a vector, C classes.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,8 @@ def image_vectors(model: LoadedModel, images: Iterable[bytes], run: Run | None =
     Raises:
         ImageError: one cannot be read.
     """
-    for rows, limits in _image_rows(model, images):
-        yield _vectors(model, rows, limits, IMAGE, run)
+    for some in blocks(images, AT_ONCE):
+        yield vectors_of(model, image_rows(model, some), run)
 
 
 def image_states(model: LoadedModel, images: Iterable[bytes], run: Run | None = None) -> Iterator[NDArray[np.float32]]:
@@ -88,17 +89,37 @@ def image_states(model: LoadedModel, images: Iterable[bytes], run: Run | None = 
     Raises:
         ImageError: one cannot be read.
     """
-    for rows, limits in _image_rows(model, images):
+    for some in blocks(images, AT_ONCE):
         with _answering(model, run) as device:
-            batch = _packed(model, rows, limits, IMAGE).to(device)
+            batch = _packed(model, image_rows(model, some)).to(device)
             found = model.learner.network(batch)[IMAGE][batch.targets[IMAGE].index]
         yield np.asarray(found.float().cpu().numpy())
 
 
-def _image_rows(model: LoadedModel, images: Iterable[bytes]) -> Iterator[tuple[list[list[Example]], dict[str, int]]]:
-    """Yield rows of one image each, and their limits."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one example each: images, or texts."""
+
+    rows: Several[list[Example]]
+    limits: dict[str, int]
+    """Row length, by stream."""
+    stream: str
+    """Of the targets."""
+
+
+def image_length(model: LoadedModel) -> int:
+    """Return the tokens of an image, the class token and patches."""
     examples: Any = model.recipe.examples.for_model(model.recipe.model)
-    limits = {"tokens": 1, IMAGE: examples.length}
+    return int(examples.length)
+
+
+def image_rows(model: LoadedModel, images: Iterable[bytes]) -> Rows:
+    """Return rows of image files, decoded, of the square in the middle of each.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
+    examples: Any = model.recipe.examples.for_model(model.recipe.model)
     target = (np.zeros(1, np.int64), np.zeros(1, np.int64))
 
     def row(data: bytes) -> list[Example]:
@@ -106,8 +127,7 @@ def _image_rows(model: LoadedModel, images: Iterable[bytes]) -> Iterator[tuple[l
         sequence.pixels = examples.patches(data)
         return [Example({IMAGE: sequence}, {IMAGE: target})]
 
-    for some in blocks(images, AT_ONCE):
-        yield [row(data) for data in some], limits
+    return Rows([row(data) for data in images], {"tokens": 1, IMAGE: examples.length}, IMAGE)
 
 
 def text_vectors(model: LoadedModel, texts: Several[str], run: Run | None = None) -> NDArray[np.float32]:
@@ -124,24 +144,33 @@ def text_vectors(model: LoadedModel, texts: Several[str], run: Run | None = None
         lengths = [len(one.ids) for one in some]
         targets = [(np.array([vocabulary.whole(length)]), np.zeros(1, np.int64)) for length in lengths]
         rows = [[Example({"tokens": one}, {IMAGE: target})] for one, target in zip(some, targets, strict=True)]
-        found.append(_vectors(model, rows, {"tokens": max(lengths)}, "tokens", run))
+        found.append(vectors_of(model, Rows(rows, {"tokens": max(lengths)}, "tokens"), run))
     return np.concatenate(found)
 
 
-def _vectors(
-    model: LoadedModel, rows: Several[list[Example]], limits: dict[str, int], stream: str, run: Run | None
-) -> NDArray[np.float32]:
-    """Return the vectors (N, E) of rows of one example each."""
+def vectors_of(model: LoadedModel, given: Rows, run: Run | None = None) -> NDArray[np.float32]:
+    """Return the unit vectors (N, E) of rows of one example each.
+
+    Raises:
+        GenusError: the model has no head that gives vectors.
+    """
     if not model.learner.heads:
         raise GenusError("the model has no head that gives vectors of images and texts")
     with _answering(model, run) as device:
-        outputs = next(iter(model.learner.outputs(_packed(model, rows, limits, stream).to(device)).values()))
-    return np.asarray(outputs["images" if stream == IMAGE else "texts"].float().cpu().numpy())
+        outputs = next(iter(model.learner.outputs(_packed(model, given).to(device)).values()))
+    return np.asarray(outputs["images" if given.stream == IMAGE else "texts"].float().cpu().numpy())
 
 
-def _packed(model: LoadedModel, rows: Several[list[Example]], limits: dict[str, int], stream: str) -> Batch:
-    """Return rows of one example each, whose targets are in a stream."""
-    return pack(rows, limits, model.tokenizer.vocabulary.pad, streams=False, target_streams={IMAGE: stream})
+def scale_of(model: LoadedModel) -> float:
+    """Return s, by which cosines of images and texts are multiplied before the softmax."""
+    head: Any = next(iter(model.learner.heads.values()))
+    return float(head.scale().detach())
+
+
+def _packed(model: LoadedModel, given: Rows) -> Batch:
+    """Return rows as a batch."""
+    pad, streams = model.tokenizer.vocabulary.pad, {IMAGE: given.stream}
+    return pack(given.rows, given.limits, pad, streams=False, target_streams=streams)
 
 
 @contextmanager

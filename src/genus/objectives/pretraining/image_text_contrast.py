@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from genus.model.cost import ComponentCost, linear_cost
 from genus.objectives import Objective
 from genus.objectives.joint import JointHead
+from genus.objectives.pooling import Last
+from genus.objectives.supervised.embedding import Projection, SentenceEmbedder
 from genus.part import AtLeastOne, Count, Positive
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from genus.examples import Example
     from genus.model import Model, Network, States
     from genus.model.cost import ExampleLengths
-    from genus.objectives import Sums
+    from genus.objectives import Head, Sums
     from genus.tokens.vocabulary import Vocabulary
 
 IMAGE = "image"
@@ -99,6 +101,14 @@ class ImageTextContrast(Objective):
     def build(self, model: Model, vocab_size: int) -> ImageTextHead:
         """Build the head: both projections, and the temperature."""
         return ImageTextHead(self, model)
+
+    def text_embedder(self, head: Head, model: Model) -> tuple[SentenceEmbedder, Head]:
+        """Return the embedder of texts alone: unit vectors of the last token's state, by the head's own projection."""
+        projection = Projection(size=self.size, activation=None, bias=False)
+        embedder = SentenceEmbedder(pooling=Last(), normalize=True, projection=projection)
+        made = embedder.build(model, 0)
+        cast("Any", made).projection[0] = cast("ImageTextHead", head).text_projection
+        return embedder, made
 
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the projections, once for each pair, per token of its text."""
