@@ -91,7 +91,8 @@ const ABILITIES = {
     path: "/api/images/classify",
     body: (form) => ({ images: [form.image], labels: lines(form.labels), templates: [form.template] }),
     show: (answer, form) => [
-      element("img", { class: "picture", alt: "The image that was asked about", src: form.image }),
+      element("img", { class: "picture", alt: "The image that was asked about",
+        src: form.image.startsWith("data:") ? form.image : `data:;base64,${form.image}` }),
       ...answer.answers.map((one) => bars(Object.entries(one.scores).sort((a, b) => b[1] - a[1]))),
     ],
   },
