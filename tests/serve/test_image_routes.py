@@ -80,8 +80,8 @@ def test_vectors_of_both_towers_are_those_of_the_library(client: httpx.Client, f
     np.testing.assert_allclose(cosines, images @ texts.T, **CLOSE)
     assert client.get("/v2/models/towers").json()["outputs"][0]["shape"] == [-1, texts.shape[1]]
     able = {one["name"]: one["abilities"] for one in client.get("/api/models").json()}
-    assert able["towers"] == ["embed", "images"]
-    assert "images" not in able["lm"]
+    assert able["towers"] == ["embed", "see"]
+    assert "see" not in able["lm"]
 
 
 def test_classes_are_told_by_their_texts(client: httpx.Client, folder: Path) -> None:
@@ -122,7 +122,7 @@ def test_what_is_wrong_is_refused(client: httpx.Client) -> None:
         ("embed", {"images": [written(bomb(20_000))]}, 400, "may be a decompression bomb"),
         ("embed", {"images": [narrow]}, 200, ""),
         ("embed", {"images": IMAGES * 2}, 413, "10 images in one request, of which it may have 8"),
-        ("embed", {"images": IMAGES, "model": "lm"}, 404, "model 'lm' cannot images"),
+        ("embed", {"images": IMAGES, "model": "lm"}, 404, "model 'lm' cannot see"),
         ("embed", {"images": [3]}, 422, "images"),
         ("embed", {"images": IMAGES, "strange": 1}, 422, "strange"),
         ("classify", {"images": IMAGES[:1], "labels": ["a"]}, 400, "labels: expected two or more"),

@@ -71,7 +71,7 @@ class Images:
             UsageError: there is none.
             ImageError: one cannot be read.
         """
-        self.served.need("images")
+        self.served.need("see")
         length = self._take(files)
         model, limits, run = self.served.model, self.served.limits, self.served.run
         at_once, found = max(1, limits.batch_tokens // length), []

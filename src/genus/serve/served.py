@@ -60,10 +60,10 @@ if TYPE_CHECKING:
     from genus.train.run import Run
 
 Ability = Literal[
-    "embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood", "images"
+    "embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood", "see"
 ]  # fmt: skip
-"""What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source; `images`: all that
-images and texts can be compared by."""
+"""What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source; `see`: what images
+show, by texts."""
 NUMBER = 20
 """Bytes of a number in JSON, about."""
 LABEL = "LABEL_0"
@@ -177,7 +177,7 @@ class Served:
             if not source and Predictor(*head).head.predicts == "following":
                 found |= {"likelihood"}
         found |= {"embed"} if self.embedder is not None else set()
-        return frozenset(found | ({"images"} if self.images.there else set()))
+        return frozenset(found | ({"see"} if self.images.there else set()))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ const ABILITIES = {
         (cell) => (typeof cell === "number" ? cell.toFixed(3) : cell));
     })),
   },
-  images: {
+  see: {
     title: "Classify images",
     fields: [
       area("image", "Image, the bytes of its file in base64", SAMPLE),
