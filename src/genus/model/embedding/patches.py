@@ -26,7 +26,7 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 def standardized(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...], kind: torch.dtype) -> Tensor:
     """Return (pixel / 255 - mean) / std of patches (..., 3 p p), whose numbers are those of each color in turn."""
     center, spread = (torch.tensor(one, dtype=kind, device=pixels.device)[:, None] for one in (mean, std))
-    colors = pixels.to(kind).unflatten(-1, (CHANNELS, -1)) / BRIGHTEST
+    colors = pixels.to(kind).view(*pixels.shape[:-1], CHANNELS, -1) / BRIGHTEST
     return ((colors - center) / spread).flatten(-2)
 
 
