@@ -1,14 +1,17 @@
 """Fixtures that all tests share; small members stand beside the tests."""
 
+import functools
 import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("untimed", deadline=None)  # a test says what is right; benchmarks say how fast
 settings.load_profile("untimed")
+typer.main.get_command = functools.cache(typer.main.get_command)  # which is most of a call that fails at once
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
