@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 PRELOAD = ["torch._dynamo", "genus.cli", "genus.pipeline", "genus.train.loop", "genus.tasks.finetune"]
-PRELOAD += ["genus.model.transformer", "genus.objectives.pretraining.masked_lm", "genus.export.layouts.bert"]
+PRELOAD += ["genus.serve.app", "uvicorn", "genus.export.layouts.bert"]
+PRELOAD += ["genus.model.transformer", "genus.objectives.pretraining.masked_lm"]
 PATIENCE = 300.0
 """Seconds for what takes a few: processes that take longer hang."""
 
@@ -65,20 +66,33 @@ def _rank(place: Mapping[str, str], module: str, arguments: tuple[Any, ...], err
         raise
 
 
-def command(arguments: list[str], errors: Path) -> BaseProcess:
-    """Start the command line, with what it says on standard error in a file."""
-    return process(_command, arguments, errors)
+def command(
+    arguments: list[str], errors: Path, out: Connection | None = None, before: Callable[[], object] | None = None
+) -> BaseProcess:
+    """Start the command line.
+
+    Args:
+        arguments: its arguments.
+        errors: a file for what it says on standard error.
+        out: a pipe for what it prints.
+        before: a function of a module that is called in the process first.
+    """
+    return process(_command, arguments, errors, out, before)
 
 
-def _command(arguments: list[str], errors: Path) -> None:
+def _command(arguments: list[str], errors: Path, out: Connection | None, before: Callable[[], object] | None) -> None:
     from genus.cli import main
 
     torch.set_num_threads(1)
     with Path(os.devnull).open("w") as null, errors.open("w") as file:
-        os.dup2(null.fileno(), 1)
+        os.dup2(null.fileno() if out is None else out.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        sys.stdout = os.fdopen(1, "w", closefd=False)
-        sys.stderr = os.fdopen(2, "w", closefd=False)
-        code = main(arguments)
-        sys.stderr.flush()
-        os._exit(code)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    if out is not None:
+        out.close()
+    if before is not None:
+        before()
+    code = main(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
