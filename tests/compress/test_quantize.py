@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,16 +14,13 @@ from genus.errors import GenusError, UsageError
 from genus.export.folder import LoadedModel, load, save
 from genus.export.onnx.folder import GRAPH, RECORD
 from genus.export.onnx.session import session
-from genus.export.onnx.trace import write_graph
-from genus.export.weights import fingerprint
 from genus.tasks.predict import predict
 from genus.tasks.start import Start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from genus.export.onnx.trace import Asked
     from genus.recipe import Recipe
     from genus.tokens.tokenizer import Tokenizer
     from genus.train.run import Run
@@ -32,28 +28,11 @@ if TYPE_CHECKING:
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.usefixtures("graphs_once")
 
 HALF_STEP = 0.5 + 1e-3
 """A rounded weight is at most half a step from what it was, in float32."""
 TEXTS = [("a cat and a saw and a dog .",), ("a saw and a hammer and a bird .",)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def graphs_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trace a network with the same weights once: what is tested is made of the graph."""
-    made = tmp_path_factory.mktemp("graphs")
-
-    def traced(what: Asked, path: Path, name: str, *, segmented: bool) -> None:
-        kept = made / f"{fingerprint(what.learner.state_dict())}-{what.head}-{segmented}"
-        if not kept.exists():
-            write_graph(what, path, name, segmented=segmented)
-            shutil.copytree(path.parent, kept)
-        else:
-            shutil.copytree(kept, path.parent, dirs_exist_ok=True)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genus.export.onnx.folder.write_graph", traced)
-        yield
 
 
 @pytest.mark.parametrize("choice", [DynamicInt8(), BlockWeights(bits=8), BlockWeights(bits=4)])
