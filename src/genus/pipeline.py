@@ -25,6 +25,7 @@ from genus.examples.feed.tasks import TaskFeed, TaskSchedule
 from genus.export.folder import load, save
 from genus.export.starting.distillation import TeacherFolder, teacher_of
 from genus.export.starting.transplant import init_from
+from genus.model.skeleton import skeleton
 from genus.objectives.learnable import check_learning
 from genus.part import diff
 from genus.preparation import Texts, of_source, text_notes
@@ -180,7 +181,7 @@ def refuse_undivided(recipe: Recipe, run: Run) -> None:
         UsageError: it cannot.
     """
     if run.parallel.divides:
-        with torch.device("meta"):
+        with skeleton():
             run.parallel.check(recipe.learner(), device_of_run(run).type)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import steps_of_several
 import torch
 
+from forked import ranks
 from genus import catalog, pipeline
 from genus.recipe import Recipe
 from genus.train.parallel.replicated import Replicated
@@ -22,6 +20,8 @@ from genus.train.world import World
 from small import shrunk, stored
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.batch import Batch
     from genus.train.parallel import Parallel
 
@@ -116,10 +116,7 @@ def several(made: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.
             ways = {name: way.to_json() for name, way in WAYS[processes].items() if name in names}
             row = {"recipe": recipe.to_json(), "batches": batches, "ways": ways, "steps": 10}
             torch.save(row, folder / f"{member}.pt")
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        script = [str(Path(steps_of_several.__file__)), str(folder)]
-        done = subprocess.run([*torchrun, *script], capture_output=True, text=True, timeout=3600)
-        assert done.returncode == 0, done.stderr[-6000:]
+        ranks(processes, "steps_of_several", folder)
         return {member: torch.load(folder / f"{member}.found", weights_only=False) for member in asked[processes]}
 
     return run

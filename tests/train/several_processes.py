@@ -145,7 +145,12 @@ SCENES = {
     "runs": runs, "optimizers": optimizers, "killed": killed, "full disk": full_disk, "disagreement": disagreement
 }  # fmt: skip
 
+
+def main(scene: str, folder: Path) -> None:
+    """Do what the scene says."""
+    SCENES[scene](folder)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for scene in sys.argv[1].split(","):
-        SCENES[scene](Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]))

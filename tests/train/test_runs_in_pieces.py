@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from toy_run import losses
 
+from forked import ranks
 from genus.optim.adafactor import Adafactor
 from genus.optim.adagrad import Adagrad
 from genus.optim.adamw import AdamW
@@ -61,8 +62,7 @@ def written(ways: dict[str, Parallel]) -> dict[str, Any]:
 def optimized(processes: int, ways: dict[str, Parallel], folder: Path) -> Path:
     choices = {kind: choice.to_json() for kind, choice in OPTIMIZERS.items()}
     (folder / "optimizers.json").write_text(json.dumps([written(ways), choices]))
-    done = torchrun(processes, "optimizers", folder)
-    assert done.returncode == 0, done.stderr[-6000:]
+    ranks(processes, "several_processes", "optimizers", folder)
     return folder
 
 
@@ -143,8 +143,7 @@ def go(folder: Path, processes: int, runs: list[tuple[str, str, bool]]) -> None:
     """Make runs in one start of several processes."""
     ways = TWO | FOUR
     (folder / "runs.json").write_text(json.dumps([(ways[way].to_json(), name, resume) for way, name, resume in runs]))
-    done = torchrun(processes, "runs", folder)
-    assert done.returncode == 0, done.stderr[-6000:]
+    ranks(processes, "several_processes", "runs", folder)
 
 
 def cut(run: Path, copy: Path, step: int) -> None:
@@ -170,21 +169,33 @@ def same_weights(folder: Path, *names: str) -> None:
             torch.testing.assert_close(found[tensor], value, rtol=SUMMATION, atol=SUMMATION, msg=tensor)
 
 
-@pytest.mark.parametrize("way", ["stage 3", pytest.param("split", marks=pytest.mark.slow)])
-def test_a_killed_process_ends_all_and_the_run_goes_on(way: str, tmp_path: Path) -> None:
-    for name in ("ends", "goes on"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "way.json").write_text(json.dumps(TWO[way].to_json()))
-    done = torchrun(2, "killed", tmp_path / "ends")
-    assert time.time() - float((tmp_path / "ends" / "moment").read_text()) < MINUTE
+def told_of_the_dead(done: subprocess.CompletedProcess[str]) -> bool:
+    """Return whether the other process said in one line that one has ended."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("genus: error: ")]
+    return len(lines) == 1 and "process 0: another process of the run has ended" in lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", TWO)
+def test_a_killed_process_ends_all(way: str, tmp_path: Path) -> None:
+    (tmp_path / "way.json").write_text(json.dumps(TWO[way].to_json()))
+    done = torchrun(2, "killed", tmp_path)
+    assert time.time() - float((tmp_path / "moment").read_text()) < MINUTE
     assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("genus: error: ")]
-    assert "process 0: another process of the run has ended" in line
+    assert told_of_the_dead(done)
     assert done.stderr.count("Traceback") == 1  # that of torchrun
-    done = torchrun(2, "killed", tmp_path / "goes on", "--max-restarts=1")
+
+
+@pytest.mark.parametrize("way", ["stage 3", pytest.param("split", marks=pytest.mark.slow)])
+def test_a_killed_process_is_told_and_the_run_goes_on(way: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "way.json").write_text(json.dumps(TWO[way].to_json()))
+    done = torchrun(2, "killed", tmp_path / "run", "--max-restarts=1")
     assert done.returncode == 0, done.stderr[-6000:]
+    assert told_of_the_dead(done)
+    assert "Traceback" not in done.stderr
     several_processes.train(tmp_path / "alone", json.dumps(Replicated().to_json()))
-    near(losses(tmp_path / "goes on"), losses(tmp_path / "alone"))
+    near(losses(tmp_path / "run"), losses(tmp_path / "alone"))
 
 
 @pytest.mark.slow
@@ -200,7 +211,7 @@ def test_a_full_disk_of_one_process_ends_all(tmp_path: Path) -> None:
 
 
 def test_processes_that_were_started_otherwise_are_refused(tmp_path: Path) -> None:
-    assert torchrun(2, "disagreement", tmp_path).returncode == 0
+    ranks(2, "several_processes", "disagreement", tmp_path)
     told = {(tmp_path / f"told-{rank}").read_text() for rank in range(2)}
     assert told == {
         "process 1 has other recipe than process 0; start all processes with the same command and the same installation"
