@@ -1,4 +1,4 @@
-"""Mixed precision: float32, or bfloat16 autocast where the device is faster in bfloat16."""
+"""Mixed precision: float32, or autocast to bfloat16 or float16; `auto` is bfloat16 where the device is faster in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def number_format(precision: str, device: torch.device) -> torch.dtype:
     """Return the dtype of a run's `precision` on a device; `auto` is bfloat16 where it is faster, else float32."""
     if precision == "auto":
         return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
