@@ -23,6 +23,7 @@ from toy_run import RUN, STILL, ToyFeed, toy_learner, toy_train
 
 from genus.errors import GenusError
 from genus.optim import Optimizer
+from genus.optim.adamw import AdamW
 from genus.optim.pieces import whole
 from genus.train.agreement import check_processes
 from genus.train.data import MicroBatch, TrainStage
@@ -40,6 +41,11 @@ ACCUMULATE = 4
 LARGER = STILL.overlay({"hidden": 64, "feedforward": {"size": 128}, "attention": {"bias": False}})
 """Without biases of keys, whose gradient is 0 but for rounding, which moments divide by itself."""
 STEPS = 4
+SCALES: dict[str, dict[str, Any]] = {
+    "loss_scale": {"kind": "PostNorm"},
+    "gradient_scale/smallest": {"kind": "GradientScaled", "block": {"kind": "PostNorm"}},
+}
+"""Metrics of scales, and blocks that have them."""
 
 
 def train(folder: Path, way: str, **changes: Any) -> Summary:
@@ -98,6 +104,43 @@ def some_steps(choice: Optimizer, way: str) -> dict[str, Any]:
     return {"weights": weights, "norms": norms, "bytes": sizes}
 
 
+def overflow(folder: Path) -> None:
+    """Make a few steps in float16 in each way that `optimizers.json` lists; in step 1 the last process overflows."""
+    for name, way in json.loads((folder / "optimizers.json").read_text())[0].items():
+        for scale in SCALES:
+            torch.save(half_steps(json.dumps(way), scale), folder / f"{name}-{scale.partition('/')[0]}-{RANK}.found")
+
+
+def half_steps(way: str, scale: str) -> dict[str, Any]:
+    """Return which of some steps in float16 were skipped, scales, losses, and weights at the end.
+
+    Args:
+        way: of parallelism, as JSON.
+        scale: one of `SCALES`.
+    """
+    run = replace(RUN, parallel=Parallel.from_json(json.loads(way)), precision="float16")
+    world, learner = init_distributed(run), toy_learner(model=LARGER.overlay({"block": SCALES[scale]}))
+    train_step = TrainStep(learner, AdamW(lr=1e-3, eps=1e-3), run, world, seed=0)
+    found: dict[str, Any] = {"skipped": [], "scale": [], "loss": []}
+    wrong = False
+
+    def spoil(_: object, __: object, x: torch.Tensor) -> None:
+        if wrong and x.requires_grad:
+            x.register_hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]
+
+    learner.network.embed.register_forward_hook(spoil)  # type: ignore[union-attr]
+    for step in range(STEPS):
+        wrong = step == 1 and world.rank == world.size - 1
+        numbers = range(step * ACCUMULATE + world.data_rank, (step + 1) * ACCUMULATE, world.data_size)
+        own = {number: MicroBatch(ToyFeed()[number], 0.0) for number in numbers}
+        counts = train_step.count(own)
+        result = train_step({number: one.batch for number, one in own.items()}, 0, 1.0, counts.targets).read()
+        found["skipped"].append(result.skipped)
+        found["scale"].append(result.means[scale])
+        found["loss"].append(result.loss)
+    return found | {"weights": {name: whole(weight).clone() for name, weight in learner.held().items()}}
+
+
 def killed(folder: Path) -> None:
     """Train; the second process kills itself once, after step 6."""
     calls = iter(range(1, 100))
@@ -142,7 +185,8 @@ def disagreement(folder: Path) -> None:
 
 
 SCENES = {
-    "runs": runs, "optimizers": optimizers, "killed": killed, "full disk": full_disk, "disagreement": disagreement
+    "runs": runs, "optimizers": optimizers, "overflow": overflow, "killed": killed, "full disk": full_disk,
+    "disagreement": disagreement,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""float16 with a dynamic loss scale: PyTorch's rule, updates that are skipped, and runs that go on from a checkpoint."""
+"""float16 with a dynamic loss scale: PyTorch's rule, updates that are skipped, and runs that are resumed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from genus.errors import GenusError, UsageError
 from genus.optim.adamw import AdamW
 from genus.optim.averaging import AveragedAdamW
 from genus.optim.lamb import LAMB
+from genus.recipe import Budget
 from genus.train import gradient_scaling
 from genus.train.data import MicroBatch
 from genus.train.gradient_scaling import LossScale
@@ -82,7 +83,7 @@ def spoilt(learner: Learner, *steps: int) -> Learner:
     def spoil(gradient: torch.Tensor) -> torch.Tensor:
         return gradient * torch.inf if next(calls) // 2 + 1 in steps else gradient
 
-    learner.network.token_embedding.weight.register_hook(spoil)
+    learner.network.token_embedding.weight.register_hook(spoil)  # type: ignore[no-untyped-call]
     return learner
 
 
@@ -91,10 +92,9 @@ def test_scale_and_counts_are_resumed(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(gradient_scaling, "INTERVAL", 2)
     whole, halves = spoilt(toy_learner(), 3, 6), spoilt(toy_learner(seed=1), -2, 2)
     toy_train(tmp_path / "whole", learner=whole, run=HALF)
-    toy_train(tmp_path / "cut", learner=spoilt(toy_learner(), 3, 6), run=HALF.override("keep", 9))
+    toy_train(tmp_path / "cut", learner=spoilt(toy_learner(), 3, 6), run=HALF)
     for step in (8, 10):
-        folder = tmp_path / "cut" / "checkpoints" / f"checkpoint-{step}"
-        (folder / "state.json").write_text("")
+        (tmp_path / "cut" / "checkpoints" / f"checkpoint-{step}" / "state.json").write_text("")
     toy_train(tmp_path / "cut", learner=halves, run=HALF, resume=True)
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
     found = [(row["loss_scale"], row["skipped_updates"]) for row in rows(tmp_path / "whole") if "loss_scale" in row]
@@ -106,19 +106,10 @@ def test_scale_and_counts_are_resumed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_run_in_another_precision_goes_on(tmp_path: Path) -> None:
     """What it has of scales is left aside; without any, the scale begins anew."""
-    budget = toy_train(tmp_path, run=HALF).progress.step
-    longer = {"budget": 12}
-    assert budget == 10
-    for run in (RUN, HALF):
-        toy_train(tmp_path, run=run, resume=True, budget=_steps(longer["budget"]))
-        longer["budget"] += 2
+    toy_train(tmp_path, run=HALF)
+    for run, amount in ((RUN, 12), (HALF, 14)):
+        toy_train(tmp_path, run=run, resume=True, budget=Budget(amount=amount))
     assert [step for step, _ in losses(tmp_path)] == list(range(1, 15))
-
-
-def _steps(amount: int) -> Any:
-    from genus.recipe import Budget
-
-    return Budget(amount=amount)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +120,7 @@ def test_a_skipped_update_changes_neither_weights_nor_moments(choice: Optimizer)
     train_step = TrainStep(learner, choice, HALF, ALONE, seed=0)
 
     def state() -> list[torch.Tensor]:
-        moments = [
-            torch.as_tensor(one).clone() for own in train_step.optimizer.state.values() for one in own.values()
-        ]
+        moments = [torch.as_tensor(one).clone() for own in train_step.optimizer.state.values() for one in own.values()]
         return [*(weight.detach().clone() for weight in learner.parameters()), *moments]
 
     found = []
@@ -150,7 +139,7 @@ def test_a_run_that_skips_for_ever_ends(tmp_path: Path) -> None:
     """From 2^16 to below 1e-4 in 30 steps; a scale that begins lower takes fewer."""
     learner = spoilt(toy_learner(), *range(1, 1000))
     with pytest.raises(GenusError) as caught:
-        toy_train(tmp_path, learner=learner, run=HALF, budget=_steps(100))
+        toy_train(tmp_path, learner=learner, run=HALF, budget=Budget(amount=100))
     text = str(caught.value)
     assert "\n" not in text
     assert text.startswith("step 30: float16's gradients are not finite at a loss scale of")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LOSSES, SUMMATION = 1e-6, 1e-5
 """Relative; float32 losses and weights, of which gradients are summed in another order."""
+HALF = 1e-3
+"""The same in float16: a unit of its 11 bits, on numbers near 1."""
 MINUTE = 60.0
 OPTIMIZERS: dict[str, Optimizer] = {
     "adamw": AdamW(lr=1e-3, eps=1e-3),
@@ -61,7 +63,7 @@ def written(ways: dict[str, Parallel]) -> dict[str, Any]:
 def optimized(processes: int, ways: dict[str, Parallel], folder: Path) -> Path:
     choices = {kind: choice.to_json() for kind, choice in OPTIMIZERS.items()}
     (folder / "optimizers.json").write_text(json.dumps([written(ways), choices]))
-    done = torchrun(processes, "optimizers", folder)
+    done = torchrun(processes, "optimizers,overflow", folder)
     assert done.returncode == 0, done.stderr[-6000:]
     return folder
 
@@ -91,6 +93,26 @@ def test_every_optimizer_makes_the_steps_of_one_process(
     assert found["weights"].keys() == one["weights"].keys()
     for name, weight in one["weights"].items():
         torch.testing.assert_close(found["weights"][name], weight, rtol=SUMMATION, atol=SUMMATION, msg=name)
+
+
+@pytest.mark.parametrize("way", [*TWO])
+@pytest.mark.parametrize(
+    ("scale", "factors"),
+    [("loss_scale", (2.0**16, 2.0**15)), ("gradient_scale/smallest", (2.0**13.001, 2.0**13.002))],
+    ids=["loss", "blocks"],
+)
+def test_processes_skip_an_update_together(scale: str, factors: tuple[float, float], way: str, of_two: Path) -> None:
+    """One process's gradient of the embeddings overflows; losses and weights are those of one process that skips."""
+    name = scale.partition("/")[0]
+    found = [torch.load(of_two / f"{way}-{name}-{rank}.found", weights_only=False) for rank in range(2)]
+    one = several_processes.half_steps(json.dumps(Replicated().to_json()), scale)
+    for own in (*found, one):
+        assert own["skipped"] == [False, True, False, False]
+        assert own["scale"][:2] == pytest.approx(factors)
+        assert own["scale"] == pytest.approx(one["scale"])
+        assert own["loss"] == pytest.approx(one["loss"], rel=HALF)
+        for key, weight in one["weights"].items():
+            torch.testing.assert_close(own["weights"][key], weight, rtol=0.0, atol=HALF, msg=key)
 
 
 def test_a_process_holds_its_share_of_the_memory(of_two: Path) -> None:

@@ -68,7 +68,11 @@ class GradientScaling:
         return {}
 
     def restore(self, saved: dict[str, Tensor]) -> None:
-        """Load what `tensors` returned; nothing of a run in another precision."""
+        """Load what `tensors` returned; a run that was in another precision has nothing of it, and begins anew."""
+        own = self.tensors()
+        if saved.keys() == own.keys():
+            for name, tensor in own.items():
+                tensor.copy_(saved[name])
 
     def failure(self, result: StepResult) -> str:
         """Return in a phrase why the run ends at a step."""
@@ -124,12 +128,6 @@ class LossScale(GradientScaling):
     def tensors(self) -> dict[str, Tensor]:
         """Return scale and counts."""
         return {"scale": self.scale, "since": self.since, "skipped": self.skipped}
-
-    def restore(self, saved: dict[str, Tensor]) -> None:
-        """Load scale and counts, if the run had them."""
-        if saved.keys() == self.tensors().keys():
-            for name, own in self.tensors().items():
-                own.copy_(saved[name])
 
     def failure(self, result: StepResult) -> str:
         """Return that a smaller scale would not help."""

@@ -12,10 +12,12 @@ import torch
 from genus.batch import IGNORE
 from genus.errors import UsageError
 from genus.model.compile import compile_learner
+from genus.model.gradient_scale import leave_gradients, scaled_branches
 from genus.objectives.joint import joint_heads
 from genus.optim.clipping import clip_gradients
 from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import by_depth, frozen
+from genus.train.block_scales import BlockScales
 from genus.train.gradient_scaling import GradientScaling, LossScale
 from genus.train.memory import Memories
 from genus.train.noise_scale import NAME, NoiseScale
@@ -147,9 +149,9 @@ class TrainStep:
         self.local = LocalParameters(self.optimizer)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.noise = NoiseScale(world) if run.noise_scale else None
-        self.scaling = gradient_scaling(run.precision, world)
+        self.scaling = gradient_scaling(run.precision, world, learner, self.local)
         if self.noise and (self.joint or run.parallel.divides or self.scaling.skips):
-            raise UsageError("run.noise_scale: not measured of losses that compare examples, of divided weights, nor of "
+            raise UsageError("run.noise_scale: not measured of losses that compare examples, nor of divided weights or "
                              "float16's scaled gradients")  # fmt: skip
         groups, here = self.optimizer.param_groups, {parameter.device for parameter in self.parameters}
         fused = all(group.get("fused") for group in groups)
@@ -291,10 +293,14 @@ def placed(learner: Learner, run: Run, world: World) -> nn.Module:
     return run.parallel.place(learner, world, world.mesh(run.parallel))
 
 
-def gradient_scaling(precision: str, world: World) -> GradientScaling:
-    """Return how gradients are scaled: by a loss scale in float16, else not."""
-    half = number_format(precision, world.device) is torch.float16
-    return LossScale(precision, world) if half else GradientScaling(precision, world)
+def gradient_scaling(precision: str, world: World, learner: Learner, local: LocalParameters) -> GradientScaling:
+    """Return how gradients are scaled: in float16 by branches whose blocks say how, or by a loss scale; else not."""
+    branches = [branch for branch, _ in scaled_branches(learner)]
+    for branch in branches:
+        leave_gradients(branch)
+    if number_format(precision, world.device) is not torch.float16:
+        return GradientScaling(precision, world)
+    return BlockScales(precision, world, learner, local) if branches else LossScale(precision, world)
 
 
 def gathered(own: list[Tensor], targets: list[Targets], world: World) -> tuple[list[Tensor], list[Targets]]:
