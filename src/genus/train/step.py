@@ -240,6 +240,7 @@ class TrainStep:
                 self.noise.first(learning, batch.tokens.rows, len(batches))
             self.memories.keep(batch, slot, step.memory)
             totals = {name: value.detach().float() + totals.get(name, 0.0) for name, value in step.sums.items()}
+        self.parallel.finish(self.replica)
         totals |= whole
         summed = self.world.sum_tensor(torch.stack(list(totals.values())))
         return dict(zip(totals, summed.unbind(), strict=True))

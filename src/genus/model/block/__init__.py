@@ -67,6 +67,8 @@ class Block(Part, ABC):
 class Layer(nn.Module):
     """A Transformer layer: `attention`[, `cross`] and `feedforward`, each with a norm, in residual form `wrapped`."""
 
+    by_token = True
+
     def __init__(self, model: Transformer) -> None:
         super().__init__()
         self.attention = model.attention.build(model.hidden)
