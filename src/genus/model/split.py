@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch.distributed import ProcessGroup
 
-    from genus.model.split_tokens import SplitTokens
+    from genus.model.split_tokens import GatheredTokens, SplitTokens
 
 Split = Literal["column", "row", "vocabulary"]
 """How a linear map or an embedding is split."""
@@ -129,20 +129,18 @@ class Entrance:
         self.entered: Tensor | None = None
         self.tokens: SplitTokens | None = None
         """The division of tokens outside of the sub-layer; None: all processes have all."""
-        self.whole: Tensor | None = None
-        """The gathered tokens, whose gradient is summed where it is scattered."""
+        self.gathered: GatheredTokens | None = None
+        """Those tokens, gathered; their gradient is summed where it is scattered."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the tensor, entered."""
-        if x is self.whole:
-            return x
         if self.entered is None or x is not self.given:
             self.given, self.entered = x, enter(x, self.peers)
         return self.entered
 
     def close(self) -> None:
         """Forget the tensor, at the end of the sub-layer."""
-        self.given = self.entered = self.whole = None
+        self.given = self.entered = self.gathered = None
 
     def leave(self, x: Tensor) -> Tensor:
         """Return the sum of what each process computed: of all tokens, or of its own where tokens are split."""
@@ -156,6 +154,9 @@ class ColumnLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return the outputs (..., F / parts) that this process holds."""
+        gathered = self.entrance.gathered
+        if gathered is not None and x is gathered.whole:
+            return gathered.linear(self.weight, self.bias)
         return F.linear(self.entrance(x), self.weight, self.bias)
 
 

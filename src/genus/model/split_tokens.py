@@ -2,8 +2,9 @@
 
 Norms, dropout and residual connections of a stack of layers work token by token. Each of n processes computes them for
 a block of the tokens (T / n, H), and keeps no more for the backward pass. A sub-layer gathers the tokens at its column
-splits and scatters the sums at its row split, which sends as much as the all-reduces in their place. Tokens that n does
-not divide are filled up with copies of the last one, which are left out wherever tokens are gathered.
+splits and scatters the sums at its row split, which sends as much as the all-reduces in their place. What is gathered
+is not kept: the backward pass gathers it again, which sends a quarter more. Tokens that n does not divide are filled up
+with copies of the last one, which are left out wherever tokens are gathered.
 
 Source: Korthikanti et al. 2022 (arXiv:2205.05198), section 4.2.2 and figures 5 and 6, whose g is `gather` and whose g̅
 is `scatter`.
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +126,61 @@ class _Scatter(torch.autograd.Function):
         return _gathered(grad, ctx.peers, ctx.length), None, None
 
 
+@dataclass
+class _Again:
+    """The tokens gathered a second time, in the backward pass, once for all maps that read them."""
+
+    peers: Peers
+    length: int
+    uses: int = 0
+    """Maps that have yet to read them."""
+    whole: Tensor | None = None
+
+    def __call__(self, own: Tensor) -> Tensor:
+        whole = _gathered(own, self.peers, self.length) if self.whole is None else self.whole
+        self.uses -= 1
+        self.whole = whole if self.uses else None
+        return whole
+
+
+class _GatheredLinear(torch.autograd.Function):
+    """A linear map of gathered tokens, which keeps the own ones and gathers again for the gradient of its weight."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, own: Tensor, weight: Tensor, bias: Tensor | None, again: _Again) -> Tensor:
+        ctx.save_for_backward(own, weight)
+        ctx.again = again
+        with torch.autocast(whole.device.type, enabled=False):
+            return F.linear(whole, weight.to(whole.dtype), None if bias is None else bias.to(whole.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        own, weight = ctx.saved_tensors
+        of_bias = grad.sum(0, dtype=weight.dtype) if ctx.needs_input_grad[3] else None
+        of_weight = (grad.t() @ ctx.again(own)).to(weight.dtype) if ctx.needs_input_grad[2] else None
+        return grad @ weight.to(grad.dtype), None, of_weight, of_bias, None
+
+
+class GatheredTokens:
+    """The tokens that the column splits of a sub-layer read in one forward pass."""
+
+    def __init__(self, x: Tensor, tokens: SplitTokens) -> None:
+        """Gather x (block, H), in autocast's dtype where that is enabled, as the maps would cast it."""
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):
+            x = x.to(torch.get_autocast_dtype(kind))
+        self.own, self.whole = x.detach(), gather(x, tokens)
+        self.again = _Again(tokens.peers, tokens.length)
+
+    def linear(self, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return a linear map of all tokens (T, F)."""
+        self.again.uses += weight.requires_grad
+        return _GatheredLinear.apply(  # type: ignore[no-any-return, no-untyped-call]
+            self.whole, self.own, weight, bias, self.again
+        )
+
+
 def divide(x: Tensor, tokens: SplitTokens) -> Tensor:
     """Return this process's tokens (block, H) of x (T, H), which is the same in all processes."""
     return _Divide.apply(x, tokens.peers, tokens.block)  # type: ignore[no-any-return, no-untyped-call]
@@ -164,7 +222,7 @@ def split_branch(branch: nn.Module, entrance: Entrance, tokens: SplitTokens) -> 
     entrance.tokens = tokens
 
     def forward(x: Tensor, *given: Any, **named: Any) -> Tensor:
-        entrance.whole = gather(x, tokens)
-        return inner(entrance.whole, *given, **named)
+        entrance.gathered = GatheredTokens(x, tokens)
+        return inner(entrance.gathered.whole, *given, **named)
 
     branch.forward = forward
