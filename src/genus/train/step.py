@@ -18,6 +18,7 @@ from genus.optim.clipping import clip_gradients
 from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import by_depth, frozen
 from genus.train.block_scales import BlockScales
+from genus.train.float8 import check_float8, convert_linear_maps
 from genus.train.gradient_scaling import GradientScaling, LossScale
 from genus.train.memory import Memories
 from genus.train.noise_scale import NAME, NoiseScale
@@ -288,6 +289,9 @@ def placed(learner: Learner, run: Run, world: World) -> nn.Module:
     if run.compile and run.parallel.splits > 1:
         raise UsageError("run.compile: matrices that are split among processes are not compiled; leave out one of both")
     recompute(learner, run.recompute)
+    check_float8(run, world.device)
+    if run.precision == "float8":
+        convert_linear_maps(learner)
     if run.compile:
         learner.to(world.device)
         compile_learner(learner.network, learner.compile_units())

@@ -142,7 +142,7 @@ class TensorParallel(Parallel):
             return
         whole = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(whole, group=found[0].of_tokens)
-        for gradient, total in zip(gradients, whole.split([one.numel() for one in gradients]), strict=True):
+        for gradient, total in zip(gradients, torch.split(whole, [one.numel() for one in gradients]), strict=True):
             gradient.copy_(total.view_as(gradient))
 
 
