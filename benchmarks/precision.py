@@ -54,7 +54,7 @@ def main() -> None:
     batch = Ours(work.recipe, examples, options.length, Levers(compiled=False), place).batch
     found = []
     for precision in FORMATS:
-        run = Run(device=options.device, precision=precision, compile=not options.eager)
+        run = Run(device=options.device, compile=not options.eager).override("precision", precision)
         try:
             found.append({"precision": precision, **measured(work.recipe, batch, run, options)})
         except GenusError as error:

@@ -200,8 +200,8 @@ def drawn(way: Parallel, world: World) -> torch.Tensor:
     learner, found = toy_learner(model=LARGER.override("dropout", "0.5")), list[torch.Tensor]()
     run = replace(RUN, parallel=way)
     train_step = TrainStep(learner, AdamW(lr=0.0), run, world, seed=0)
-    layer = learner.network.layers[0]  # type: ignore[index, union-attr]
-    layer.dropout.register_forward_hook(lambda _, __, out: found.append(out.detach() != 0))  # type: ignore[operator, union-attr]
+    layer = learner.network.layers[0]  # type: ignore[index]
+    layer.dropout.register_forward_hook(lambda _, __, out: found.append(out.detach() != 0))
     batch = odd((2, 16))
     train_step({0: batch}, 0, 1.0, train_step.count({0: MicroBatch(batch, 0.0)}).targets)
     return found[0]

@@ -65,7 +65,7 @@ def test_steps_in_float8_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
     """As CPUs compute them: losses fall as in bfloat16, in other numbers, and maps of 8 units are left out."""
     pytest.importorskip("torchao")
     monkeypatch.setattr("genus.train.step.check_float8", lambda *_: None)
-    found = {}
+    found: dict[str, list[float]] = {}
     for precision in ("bfloat16", "float8"):
         learner = toy_learner(model=STILL)
         train_step = TrainStep(learner, AdamW(lr=1e-2), RUN.override("precision", precision), ALONE, seed=0)

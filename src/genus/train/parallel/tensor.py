@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -225,17 +225,21 @@ def _check_tokens(learner: nn.Module) -> None:
     owners: dict[int, str] = {}
     for name, stack in stacks(learner):
         parts = [(name, stack), *((f"{name}.{number}", layer) for number, layer in stack.named_children())]
-        wrong = [(path, module) for path, module in parts if not isinstance(module, ByToken)]
+        for path, module in parts:
+            if not isinstance(module, ByToken):
+                _refuse_tokens(path, module, "which mixes them")
         for path, branch in sublayers(stack):
-            if not branch.gathers or owners.setdefault(id(branch), name) != name:
-                wrong.append((f"{name}.{path}", branch))
-        if wrong:
-            path, module = wrong[0]
-            kind = type(getattr(module, "choice", module)).__name__
-            why = "belongs to two stacks" if id(module) in owners else f"is {kind}, whose input is not tokens alone"
-            raise UsageError(f"run.parallel.sequence: {path} {why}; leave it out")
+            if owners.setdefault(id(branch), name) != name:
+                _refuse_tokens(f"{name}.{path}", branch, "which two stacks have")
+            if not branch.gathers:
+                _refuse_tokens(f"{name}.{path}", branch, "whose maps read more than its tokens, or parts of them")
     if not owners:
         raise UsageError("run.parallel.sequence: this model has no stack of layers; leave it out")
+
+
+def _refuse_tokens(path: str, module: nn.Module, why: str) -> NoReturn:
+    kind = type(getattr(module, "choice", module)).__name__
+    raise UsageError(f"run.parallel.sequence: tokens cannot be split at {path}, {kind}, {why}; leave it out")
 
 
 def _split_tokens(learner: nn.Module, peers: Peers) -> set[str]:
