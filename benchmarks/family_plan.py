@@ -1,7 +1,7 @@
 """Plans of pretrainings and fine-tunings from each: what studies of members have in common.
 
 A study takes options, texts and tables from here, makes jobs of them and carries these out; what is finished is not
-done again. `family.py` made its published results so (`family_table.py`); now it uses the room of `genus compare`.
+done again. `family.py` takes the settings that its members have in common from here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from contenders import without_dropout
-from family_data import BLIMP, PAIRS, TASKS, constant, write_corpus, write_pairs, write_tables
-from family_runs import Training, Words, read
+from family_data import BLIMP, PAIRS, TASKS, write_corpus, write_pairs, write_tables
+from family_runs import Training, Words
 
 from genus import catalog
 from genus.cost import stage_cost
@@ -43,8 +43,8 @@ ALIKE = 0.06
 """A member whose FLOPs a token differ from the reference's by less is run once for both budgets."""
 TEXT = 8e6
 """Bytes of the corpus for `--tokens` up to half a million; more where a run would see text again."""
-BYTES_PER_TOKEN = 16
-"""Of text for each token of the budget: about 4 are one, and cheap members see more of them for their FLOPs."""
+BYTES_PER_TOKEN = 5
+"""Of text for each token of the budget: about 4 are one. Cheap members see text twice where FLOPs are the budget."""
 SAMPLE = 2e7
 """Bytes of text that vocabularies are trained on, at most."""
 TUNED_TOKENS = 50
@@ -87,7 +87,7 @@ SETTINGS = Settings(
     ),
     length=64,
     batch=16,
-    tunings=5,
+    tunings=3,
 )
 
 
@@ -185,26 +185,6 @@ def training(
     return Job(name, work, folder / "result.json", choices, cost, tuple(needs))
 
 
-def results(options: argparse.Namespace, jobs: list[Job], failed: dict[str, str]) -> dict[str, Any]:
-    """Return everything that is finished, as JSON."""
-    found = {job.name: job.done() for job in jobs if isinstance(job.work, Training)}
-    told = ("size", "tokens", "compile", "jobs", "threads", "tuned")
-    return {
-        **surroundings(torch.device("cpu")),
-        "command": {name: getattr(options, name) for name in told},
-        "text_bytes": options.text.stat().st_size,
-        "reference": REFERENCE,
-        "alike": ALIKE,
-        "metrics": {task: few.task.metrics[0].name for task, few in TASKS.items()},
-        "constant": {task: constant(few.task, options.tables / task / "test.jsonl") for task, few in TASKS.items()},
-        "pairs": len(read(options.pairs)),
-        "seeds": {"pretraining": SEEDS, "fine_tuning": {seed: SETTINGS.tuning_seeds(seed) for seed in SEEDS}},
-        "settings": {name: getattr(SETTINGS, name) for name in ("length", "batch", "vocabulary")},
-        "runs": {name: result for name, result in found.items() if result},
-        "missing": {name: failed.get(name, "not finished") for name, result in found.items() if not result},
-    }
-
-
 def take_over(jobs: list[Job], path: Path) -> None:
     """Let the runs in earlier results serve that had the same choices, so that their folders may be gone.
 
@@ -252,8 +232,8 @@ def prepare(options: argparse.Namespace) -> None:
     options.tables = options.out / f"tables-{options.rows or 'all'}"
     options.tasks = {task: few.task for task, few in TASKS.items()}
     options.pairs = options.tables / f"{BLIMP}.jsonl"
-    for task in TASKS:
-        write_tables(options.data / task, options.tables / task, options.tuned[task], options.rows)
+    for task, few in TASKS.items():
+        write_tables(options.data / few.source, options.tables / task, few.task, options.tuned[task], options.rows)
     write_pairs(options.data / BLIMP, options.pairs, options.tuned[BLIMP])
 
 
