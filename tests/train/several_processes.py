@@ -27,7 +27,7 @@ from genus.batch import Batch, Targets
 from genus.errors import GenusError
 from genus.optim import Optimizer
 from genus.optim.adamw import AdamW
-from genus.optim.pieces import whole
+from genus.optim.pieces import held, whole
 from genus.train.agreement import check_processes
 from genus.train.data import MicroBatch, TrainStage
 from genus.train.parallel import Parallel
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from genus.objectives import Learner
     from genus.train.loop import Summary
+    from genus.train.run import Run
     from genus.train.world import World
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -169,7 +170,16 @@ def token_steps(way: Parallel) -> dict[str, Any]:
             losses.append(train_step({step: batch}, 0, 1.0, counts.targets).read().loss)
         sizes.append(size())
     weights = {name: whole(weight).clone() for name, weight in learner.held().items()}
-    return {"loss": losses, "weights": weights, "bytes": sizes, "drawn": drawn(way, world)}
+    found = {"loss": losses, "weights": weights, "bytes": sizes, "drawn": drawn(way, world)}
+    return found | {what: dropped_out(replace(run, recompute=what), world) for what in ("nothing", "layers")}
+
+
+def dropped_out(run: Run, world: World) -> list[torch.Tensor]:
+    """Return the pieces of weights after a step with dropout."""
+    learner, batch = toy_learner(model=LARGER.override("dropout", "0.5")), odd((3, 11))
+    train_step = TrainStep(learner, AdamW(lr=1e-2), run, world, seed=0)
+    train_step({0: batch}, 0, 1.0, train_step.count({0: MicroBatch(batch, 0.0)}).targets)
+    return [held(weight).detach().clone() for weight in learner.held().values()]
 
 
 def odd(rows: tuple[int, int]) -> Batch:

@@ -141,6 +141,13 @@ def test_a_process_keeps_its_share_of_activations(of_two: Path) -> None:
         assert split - tokens == pytest.approx(4 * 2 * branches * 16, rel=0.02)  # beside statistics of norms
 
 
+@pytest.mark.parametrize("way", several_processes.SEQUENCES)
+def test_layers_are_computed_again_with_the_same_draws(way: str, of_two: Path) -> None:
+    for rank in range(2):
+        found = torch.load(of_two / f"{way}-tokens-{rank}.found", weights_only=False)
+        assert all(torch.equal(a, b) for a, b in zip(found["nothing"], found["layers"], strict=True))
+
+
 def test_each_process_drops_out_its_own_tokens(of_two: Path) -> None:
     found = [torch.load(of_two / f"sequence-tokens-{rank}.found", weights_only=False)["drawn"] for rank in range(2)]
     assert all(own.shape == (16, 64) for own in found)
