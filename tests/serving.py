@@ -18,7 +18,7 @@ from genus.serve.limits import Limits
 from genus.serve.models import Models, Source
 from genus.serve.process import listen
 from genus.train.run import Run
-from small import documents
+from small import BYTES_IN_TWO_FORMS, documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def small_model(folder: Path, name: str = "bert/tiny", objective: Objective | None = None, seed: int = 0) -> Path:
     """Write a row's model with random weights, and the head of an objective in the place of its own; return it."""
     recipe = catalog.load(name)
-    tokenizer = replace(recipe.tokens, vocab_size=300).train(documents())
+    size = BYTES_IN_TWO_FORMS if "image" in recipe.model.streams else 300
+    tokenizer = replace(recipe.tokens, vocab_size=size).train(documents())
     recipe = replace(recipe, tokens=tokenizer.tokens)
     if objective is not None:
         recipe = replace(recipe, objectives=(objective,), stages=tuple(stage.whole() for stage in recipe.stages))

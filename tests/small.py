@@ -49,6 +49,8 @@ WORDS = {"connectives": ["every", "our"]}
 """Lists of words, as the made-up text has them."""
 VOCABULARY = 400
 VAE = {"codes": VOCABULARY, "grid": 4, "channels": 16, "code_channels": 16, "groups": 3, "blocks": 1}
+RESNET = {"blocks": [1, 1], "channels": 8, "grid": SIDE // PATCH, "residual_gain": 1.0}
+"""Two groups, so that a patch is of 8 pixels; and branches that are not 0, so that gradients reach them."""
 CODES = {"text": 16, "grid": 4, "codes": VOCABULARY}
 """Of a text and an image's codes, which fill a row."""
 
@@ -82,8 +84,7 @@ def shrunk(recipe: Recipe) -> Recipe:
         "finetuning": {"max_length": 32},
     }
     if "image" in recipe.model.streams:
-        changes["model"]["image"]["embedding"] |= {"patch": PATCH}
-        changes["model"]["image"]["embedding"]["position"] |= {"length": IMAGE_LENGTH}
+        changes["model"]["image"] |= _image_tower(changes["model"]["image"])
         changes["tokens"] = {"vocab_size": BYTES_IN_TWO_FORMS}
         changes["examples"] = {"side": SIDE, "patch": PATCH}
         changes["stages"][0]["image_length"] = IMAGE_LENGTH
@@ -95,6 +96,14 @@ def shrunk(recipe: Recipe) -> Recipe:
         changes["tokens"] = {"vocab_size": WHOLE_WORDS}
         changes["examples"] = CODES | {"side": SIDE}
     return recipe.overlay(changes)
+
+
+def _image_tower(tower: dict[str, Any]) -> dict[str, Any]:
+    """Return the choices of a small image tower: a vision Transformer's embedding, or a residual network's sizes."""
+    if "embedding" not in tower:
+        return RESNET
+    position = tower["embedding"]["position"] | {"length": IMAGE_LENGTH}
+    return {"embedding": tower["embedding"] | {"patch": PATCH, "position": position}}
 
 
 def of_codes(value: Any) -> Any:

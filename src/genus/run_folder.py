@@ -26,8 +26,8 @@ P = TypeVar("P", bound=Part)
 Content = Literal["nothing", "a pretraining run", "a fine-tuning", "a model", "a tokenizer", "other files"]
 """What a folder can hold, as error messages call it."""
 Purpose = Literal["pretraining", "fine-tuning", "a model", "a tokenizer alone", "an evaluation of code",
-                  "a Triton repository", "a Triton model", "a folder of a container", "a text with canaries",
-                  "a report of memorization"]  # fmt: skip
+                  "a Triton repository", "a Triton model", "an OpenCLIP model", "a folder of a container",
+                  "a text with canaries", "a report of memorization"]  # fmt: skip
 """What a command wants to write into a folder."""
 
 LOCK = ".lock"

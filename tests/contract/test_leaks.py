@@ -12,6 +12,7 @@ import torch
 from genus import catalog
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
+from genus.model.resnet import BatchNorm
 from small import STAGE, VOCABULARY, of_texts, shrunk
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ LENGTH = STAGE["max_length"]
 ROWS = [[13, 17], [22, 10]]
 """Tokens of each document: they end within blocks and chunks, and one row has dead cells."""
 PAD = 0
+GRID = 3
+"""Patches of a side of a residual network's images, of which a row holds two and a rest."""
 APART = {("source", "tokens"), ("image", "tokens"), ("tokens", "image")}
 """Streams of which the first does not depend on the second."""
 
@@ -33,12 +36,15 @@ APART = {("source", "tokens"), ("image", "tokens"), ("tokens", "image")}
 def test_small_no_document_reaches_another(name: str) -> None:
     """In training, in the model and those within its heads; what remembers begins with an empty memory.
 
-    Nor does the source of another document reach it, where there are sources.
+    Nor does the source of another document reach it, where there are sources. Batch normalization alone is as in
+    evaluation: in training its statistics are of the whole batch, as published.
     """
     torch.manual_seed(0)
     recipe = shrunk(catalog.load(name))
     recipe = recipe if of_texts(recipe) else with_places(recipe)
     learner, streams = recipe.learner(), recipe.model.streams
+    for module in learner.modules():
+        module.training = not isinstance(module, BatchNorm)
     batch, other = documents(recipe.model, seed=0), documents(recipe.model, seed=1)
     for network in [learner.network, *(one.learner.network for one in learner.auxiliary_models().values())]:
         before = states(network, batch)
@@ -55,6 +61,8 @@ def test_small_no_document_reaches_another(name: str) -> None:
 
 def with_places(recipe: Recipe) -> Recipe:
     """Return a recipe whose images may be as long as a row, where a class token stands before: no squares."""
+    if recipe.model.projects("image"):
+        return recipe.overlay({"model": {"image": {"grid": GRID}}})
     if "image" in recipe.model.streams:
         return recipe.overlay({"model": {"image": {"embedding": {"position": {"length": LENGTH}}}}})
     return recipe
@@ -62,6 +70,8 @@ def with_places(recipe: Recipe) -> Recipe:
 
 def rows_of(model: Model) -> list[list[int]]:
     """Return the lengths of the documents of each row: those of images are all alike."""
+    if model.projects("image"):
+        return [[1 + GRID**2] * 2] * 2
     return ROWS if model.pixels("tokens") is None else [[16, 16], [16, 16]]
 
 

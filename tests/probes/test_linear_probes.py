@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from genus.errors import GenusError
+from genus.evaluate.logistic_regression import fitted
 from genus.probes import linear
-from genus.probes.linear import Labeled, fitted, predicted, probe_layers
+from genus.probes.linear import Labeled, predicted, probe_layers
 from genus.tasks.features import feature_blocks, number_of_layers
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from genus.tokens.algorithms.wordpiece import WordPiece

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,23 @@ def test_captions_of_an_image_are_held_out_together_and_read_in_its_middle(
         pipeline.training_feed(recipe, training, tokenizer, 0)[number].streams["image"].pixels for number in (3, 3)
     ]
     assert torch.equal(*again)
+
+
+@pytest.mark.slow
+def test_a_residual_network_is_trained_resumed_and_read_again(corpus: Path, tmp_path: Path) -> None:
+    """Running statistics are of the checkpoint and of the published folder: all is the same, bit for bit."""
+    recipe = shrunk(catalog.load("clip/rn50")).override("budget.amount", 6.0)
+    recipe = recipe.override("stages.0.micro_batch", 8)
+    pipeline.pretrain(recipe, [corpus], tmp_path / "whole", RUN)
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "checkpoint-6")
+    shutil.rmtree(tmp_path / "again" / "model")
+    pipeline.pretrain(recipe, [corpus], tmp_path / "again", RUN, resume=True)
+    found = [load(tmp_path / name / "model").learner.tensors() for name in ("whole", "again")]
+    assert found[0].keys() == found[1].keys()
+    assert not [name for name, tensor in found[0].items() if not torch.equal(tensor, found[1][name])]
+    (moved,) = (one for name, one in found[0].items() if name.endswith("stem.0.norm.running_mean"))
+    assert bool(moved.all())
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:

@@ -29,8 +29,9 @@ HEADS = {
     "chooser": MultipleChoice(),
     "masked": None,
     "writer": None,
+    "images": None,
 }
-ROWS = {"writer": "gpt2/tiny"}
+ROWS = {"writer": "gpt2/tiny", "images": "clip/tiny"}
 """Of models that are no BERT."""
 WIDTHS = {"phone": 390, "desktop": 1280}
 

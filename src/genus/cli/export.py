@@ -80,6 +80,17 @@ def _onnx(wanted: Wanted) -> Differences:
         return write(wanted.out, source, save, replaced=old)
 
 
+def _open_clip(wanted: Wanted) -> Differences:
+    from genus.export.files import replaced_by_open_clip
+    from genus.export.open_clip.folder import write
+    from genus.run_folder import RunFolder
+
+    old = replaced_by_open_clip(wanted.out)
+    source = wanted.read()
+    with RunFolder(wanted.out).lock():
+        return write(wanted.out, source.recipe, source.learner, source.tokenizer, old)
+
+
 def _triton(wanted: Wanted) -> Differences:
     from genus.cli.serve import needed
     from genus.export.onnx.session import needed as needed_of_graphs
@@ -100,6 +111,7 @@ def _docker(wanted: Wanted) -> Differences:
 FORMATS: dict[str, Callable[[Wanted], Differences]] = {
     "safetensors": _safetensors,
     "onnx": _onnx,
+    "open-clip": _open_clip,
     "triton": _triton,
     "docker": _docker,
 }
@@ -112,8 +124,9 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="safetensors; onnx: a graph for ONNX Runtime in the place of weights; triton: that graph, and a model "
-            "that takes texts, in a repository of Triton; docker: the model with a Dockerfile that serves it.",
+            help="safetensors; onnx: a graph for ONNX Runtime in the place of weights; open-clip: OpenCLIP's folder; "
+            "triton: that graph, and a model that takes texts, in a repository of Triton; docker: the model with a "
+            "Dockerfile that serves it.",
         ),
     ] = "safetensors",
     merge: Annotated[

@@ -63,10 +63,10 @@ TaskName = Annotated[
         help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
         "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `word-similarity`: pairs "
         "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords; "
-        "`image-retrieval`, `zero-shot`: images with captions, or with labels."
+        "`image-retrieval`, `zero-shot`, `linear-probe`: images with captions, or with labels."
     ),
 ]
-IMAGE_TASKS = ("image-retrieval", "zero-shot")
+IMAGE_TASKS = ("image-retrieval", "zero-shot", "linear-probe")
 """Tasks of a model of images and texts."""
 EMBEDDING = "sentence-embedding"
 """The task for which a model needs no fine-tuning: the means of its hidden states are vectors too."""
@@ -170,10 +170,10 @@ def _on_images(
     fields: "Fields",
     run: "Run",
 ) -> "Metrics":
-    """Measure retrieval between images and captions, or zero-shot classification."""
+    """Measure retrieval between images and captions, zero-shot classification, or a linear probe of images."""
     from genus import catalog
     from genus.images.store import TEXT
-    from genus.tasks.image_text import evaluate
+    from genus.tasks.image_evaluation import evaluate
     from genus.text import TEXT as OF_TEXTS
 
     label, settings = of_tables["--label"], of_tables["--task-set"]
@@ -184,7 +184,8 @@ def _on_images(
     def chosen(choice: Any) -> Any:
         return catalog.overridden(choice, settings, "--task-set")
 
-    return evaluate(read_model(model, base), data, task, chosen, column, label, ranking_run(run))
+    counter = Counter("reading", "images")
+    return evaluate(read_model(model, base), data, task, chosen, column, label, ranking_run(run), counter)
 
 
 def _fields(field: str, title: str | None, codes: list[str], source: str | None) -> "Fields":

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from genus.errors import GenusError
 from genus.export.layouts import layouts
 from genus.export.onnx.folder import graph_files
+from genus.export.open_clip.folder import CONFIG, WEIGHTS, is_open_clip
 from genus.export.sentence_transformers import module_files
 from genus.export.usage import FILES
 from genus.export.weights import weight_files
@@ -69,6 +70,19 @@ def replaced_by_container(folder: Path) -> set[Path]:
         RunFolder(folder).refuse_unless_empty("a folder of a container")
         return set()
     return {Path("model") / path for path in found} | {*map(Path, ("Dockerfile", ".dockerignore", "README.md"))}
+
+
+def replaced_by_open_clip(folder: Path) -> set[Path]:
+    """Return the files, relative to the folder, that an OpenCLIP model written there replaces.
+
+    Raises:
+        UsageError: the folder holds something else than an OpenCLIP model with a tokenizer of genus.
+    """
+    found = tokenizer_files(folder) if is_open_clip(folder) else set()
+    if not found:
+        RunFolder(folder).refuse_unless_empty("an OpenCLIP model")
+        return set()
+    return found | {Path(CONFIG), Path(WEIGHTS[0])}
 
 
 def _is_marked(file: Path) -> bool:

@@ -14,6 +14,7 @@ from genus.export import gguf, native
 from genus.export.card import card
 from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
 from genus.export.onnx import folder as graphs
+from genus.export.open_clip import folder as open_clip
 from genus.export.sentence_transformers import module_files, with_modules, write_modules
 from genus.export.shards import SHARD_BYTES, write_weights
 from genus.export.starting.companions import as_model, with_auxiliary_models
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 """Configuration keys of architectures that are not supported, each with its only supported value."""
-
-
 OTHER_HEADS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple", "ForMultipleChoice", "ForCausalLM", "LMHeadModel")
 """Suffixes of transformers class names whose heads are not supported, unless the layout has such a class."""
 
@@ -100,7 +99,7 @@ def save(
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
-    """Load a model folder, from genus or from others with a known architecture, or a GGUF file.
+    """Load a model folder, of genus, of others with a known architecture or of OpenCLIP, or a GGUF file.
 
     Tensors are read and converted one by one, so that peak memory is that of the model in `dtype` and of one tensor
     (one row of the layout's table).
@@ -124,6 +123,8 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
         learner = graphs.read(folder, recipe)
         assert recipe is not None
         return LoadedModel(recipe, learner, tokenizer, *read_usage(folder))
+    elif open_clip.is_open_clip(folder):
+        return LoadedModel(*open_clip.read(folder, dtype))
     else:
         config = read_json(folder / "config.json")
         tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), recipe_of(folder)

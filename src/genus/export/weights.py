@@ -66,6 +66,15 @@ def read_weights(folder: Path) -> Weights:
     raise GenusError(f"{folder}: there are no weights here; expected {' or '.join(WHOLE)}")
 
 
+def open_weights(path: Path) -> Weights:
+    """Open one file of weights; tensors are read on access.
+
+    Raises:
+        GenusError: the file is missing or damaged, or holds more than tensors.
+    """
+    return Weights(_readers(path))
+
+
 def converted(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     """Return a contiguous copy of a tensor in memory of its own, with floats converted to `dtype`.
 

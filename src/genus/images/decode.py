@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from genus.errors import GenusError, library
 from genus.files import reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 CHANNELS = 3
@@ -46,14 +49,31 @@ def decoded(data: bytes) -> Any:
     Raises:
         ImageError: it cannot be decoded, has too many pixels, or numbers of an unknown range.
     """
+    with _opened(data) as image:
+        image.load()
+        return _rgb(image)
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Return width and height of a file's image, of which only the beginning is read.
+
+    Raises:
+        ImageError: it is of no known format, or has too many pixels.
+    """
+    with _opened(data) as image:
+        width, height = image.size
+        return width, height
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Any]:
+    """Context manager: the image of a file's bytes, before it is decoded; what fails becomes an `ImageError`."""
     module = pillow()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metadata and palettes
         warnings.simplefilter("error", module.DecompressionBombWarning)
         try:
-            image = module.open(io.BytesIO(data))
-            image.load()
-            return _rgb(image)
+            yield module.open(io.BytesIO(data))
         except ImageError:
             raise
         except (module.DecompressionBombWarning, module.DecompressionBombError):

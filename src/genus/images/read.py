@@ -122,7 +122,7 @@ def _of_file(path: Path, cells: Mapping[str, Any]) -> ImageRow:
 
 
 def _pictures(folder: Path) -> Iterator[ImageRow]:
-    """Yield the images in a folder, at any depth, by path.
+    """Yield the images in a folder, at any depth, by path; the folder within it in which one lies is its label.
 
     Raises:
         GenusError: there are none.
@@ -131,7 +131,8 @@ def _pictures(folder: Path) -> Iterator[ImageRow]:
     if not paths:
         raise GenusError(f"{folder}: there are no images here, nor a table of them ({', '.join((*TABLES, *HOLDERS))})")
     for path in paths:
-        yield _of_file(path, {IMAGE: str(path.relative_to(folder))})
+        within = path.relative_to(folder)
+        yield _of_file(path, {IMAGE: str(within)} | ({LABEL: within.parts[0]} if within.parts[1:] else {}))
 
 
 def _parquet(path: Path) -> Iterator[ImageRow]:

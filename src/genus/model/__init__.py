@@ -182,6 +182,10 @@ class Model(Part, ABC):
         """Return how many pixels a token of a stream has (`Packed.pixels`); None: it has an id."""
         return None
 
+    def projects(self, stream: str) -> bool:
+        """Return whether the states of a stream end with a projection, so that a head that compares them adds none."""
+        return False
+
     def width_of(self, stream: str) -> int:
         """Return the size of the hidden states of a stream; by default all have the same."""
         return self.width

@@ -145,6 +145,10 @@ class Transformer(Model):
         ends = [end for part in (self.embedding.position, self.attention) if (end := part.max_length) is not None]
         return min(ends, default=None)
 
+    def pixels(self, stream: str) -> int | None:
+        """Return the numbers of a patch, where the embedding is of images; None: tokens have ids."""
+        return self.embedding.pixels
+
     @property
     def losses(self) -> frozenset[str]:
         """Names of the auxiliary losses of layers and stack."""

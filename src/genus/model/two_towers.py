@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from genus.batch import Batch
 from genus.model import Model, Network, States
-from genus.model.embedding.patches import PatchEmbedding
 from genus.model.transformer import Transformer  # a choice is read by its annotation
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ IMAGE = "image"
 
 
 class TwoTowers(Model):
-    """A Transformer reads the stream `tokens`, another one the stream `image`; neither attends to the other.
+    """A Transformer reads the stream `tokens`, a network of images the stream `image`; neither attends to the other.
 
     Entry j of both streams is the same example. A batch may lack images: the text tower then answers alone.
 
@@ -29,16 +28,20 @@ class TwoTowers(Model):
     """
 
     text: Transformer
-    image: Transformer
+    image: Model
+    """A vision `Transformer` (of a `PatchEmbedding`), or a `ResNet`: the first state of an image is of all of it."""
 
     def __post_init__(self) -> None:
         """Check that the towers are of texts and of images, and stand alone (ValueError)."""
-        if not isinstance(self.image.embedding, PatchEmbedding):
+        if self.image.pixels("tokens") is None:
             raise ValueError("image.embedding: expected PatchEmbedding, as images have no vocabulary")
-        if isinstance(self.text.embedding, PatchEmbedding):
+        if not (isinstance(self.image, Transformer) or self.image.projects("tokens")):
+            kind = type(self.image).__name__
+            raise ValueError(f"image: {kind} has no state of a whole image; take Transformer or ResNet")
+        if self.text.pixels("tokens") is not None:
             raise ValueError("text.embedding: PatchEmbedding reads no texts; take Embedding")
         for name, tower in (("text", self.text), ("image", self.image)):
-            if tower.cross is not None or tower.pooler is not None:
+            if tower.streams != {"tokens"} or tower.unpooled() != tower:
                 raise ValueError(f"{name}: a tower has neither cross-attention nor a pooler; set both to null")
 
     @property
@@ -76,7 +79,11 @@ class TwoTowers(Model):
 
     def pixels(self, stream: str) -> int | None:
         """Return the pixels of a patch; None for texts."""
-        return cast("PatchEmbedding", self.image.embedding).pixels if stream == IMAGE else None
+        return self.image.pixels("tokens") if stream == IMAGE else None
+
+    def projects(self, stream: str) -> bool:
+        """Return whether the tower of a stream ends with a projection."""
+        return (self.image if stream == IMAGE else self.text).projects("tokens")
 
     @property
     def causal(self) -> bool:
@@ -117,7 +124,7 @@ class TwoTowersNetwork(Network):
         super().__init__()
         self.hidden = choice.width
         self.text = cast("TransformerNetwork", choice.text.build(vocab_size))
-        self.image = cast("TransformerNetwork", choice.image.build(vocab_size))
+        self.image = choice.image.build(vocab_size)
 
     @property
     def token_embedding(self) -> nn.Embedding:

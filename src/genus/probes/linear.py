@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from genus.errors import GenusError
 from genus.evaluate.interval import Interval, wilson
+from genus.evaluate.logistic_regression import fitted
 from genus.tasks.features import feature_blocks, number_of_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from genus.export.folder import LoadedModel
     from genus.objectives.pooling import Pooling
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 PENALTY = 1.0
 """Weight of half the squared norm of the map, against the sum of the losses of all rows; as scikit-learn's C = 1."""
-UPDATES = 200
-"""Most updates of L-BFGS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,25 +113,6 @@ def predicted(
     mean, deviation = train_NE.mean(0), train_NE.std(0)
     scale = np.where(deviation > 0, deviation, 1.0)
     x, other = (torch.from_numpy((one - mean) / scale).double() for one in (train_NE, test_NE))
-    weight, bias = fitted(x, torch.from_numpy(truth_N), classes)
+    weight, bias = fitted(x, torch.from_numpy(truth_N), classes, PENALTY)
     told: NDArray[np.int64] = (other @ weight.T + bias).argmax(-1).numpy()
     return told
-
-
-def fitted(x_NE: Tensor, truth_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return the weights (C, E) and biases (C,) of multinomial logistic regression, by L-BFGS from 0."""
-    weight = torch.zeros(classes, x_NE.shape[1], dtype=x_NE.dtype, requires_grad=True)
-    bias = torch.zeros(classes, dtype=x_NE.dtype, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=UPDATES, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        found = F.cross_entropy(x_NE @ weight.T + bias, truth_N, reduction="sum")
-        found = (found + PENALTY / 2 * weight.square().sum()) / len(x_NE)
-        found.backward()  # type: ignore[no-untyped-call]
-        return found
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()

@@ -3,9 +3,11 @@
 "Released code" is openai/CLIP: clip/model.py and clip/clip.py. Training data is images with captions: a table, a
 folder, Parquet files or tar shards (see the page on text). `clip/mini` and `clip/tiny` are ours, for a laptop.
 
-Deviations: the released image tower has PyTorch's default weights within its layers; here both towers begin as the text
-tower does. Position vectors of texts begin with the standard deviation of tokens, 0.02, where released code has 0.01.
-The paper's half precision is a setting of the run.
+Deviations: the released vision Transformer has PyTorch's default weights within its layers; here it begins as the text
+tower does. Biases of attention pooling begin at 0. Statistics of batch normalization are those of a micro-batch in one
+process, so that the loss of a residual network depends on the size of micro-batches, which is ours. Position vectors of
+texts begin with the standard deviation of tokens, 0.02, where released code has 0.01. The paper's half precision is a
+setting of the run.
 """
 
 from dataclasses import replace
@@ -21,6 +23,7 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.initialization import ByWidth
 from genus.model.norm import Identity, LayerNorm
 from genus.model.position.learned import LearnedPosition
+from genus.model.resnet import ResNet
 from genus.model.transformer import Transformer
 from genus.model.two_towers import TwoTowers
 from genus.objectives.pretraining.image_text_contrast import ImageTextContrast
@@ -173,6 +176,163 @@ VIT_L_14 = replace(
             image_length=257,  # released code: (224 / 14)^2 + 1
             batch=32_768,  # table 18
             micro_batch=64,  # ours
+        ),
+    ),
+)
+
+RN50 = replace(
+    VIT_B_32,
+    name="clip/rn50",
+    examples=ImageCaptions(side=224, patch=32),  # table 19: resolution; released code: four groups after the stem
+    model=TwoTowers(
+        text=TEXT,
+        image=ResNet(
+            blocks=(3, 4, 6, 3),  # table 19
+            channels=64,  # table 19: width 2048, 32 times as many; released code: width
+            grid=7,  # released code: input_resolution // 32
+            heads=32,  # released code: vision_width * 32 // 64
+            size=1024,  # table 19
+            residual_gain=0.0,  # released code: initialize_parameters
+        ),
+    ),
+    objectives=(ImageTextContrast(size=1024, temperature=0.07, largest=100.0),),  # table 19; section 2.5
+    optimizer=AdamW(
+        lr=5e-4,  # table 19
+        betas=(0.9, 0.999),  # table 18: ResNet
+        eps=1e-8,  # table 18: ResNet
+        weight_decay=0.2,  # table 18
+        clip_norm=None,  # section 2.5 names none
+    ),
+    stages=(
+        ImageStage(
+            max_length=77,  # released code: context_length 77
+            image_length=50,  # released code: spacial_dim ** 2 + 1
+            batch=32_768,  # table 18
+            micro_batch=256,  # ours
+        ),
+    ),
+)
+
+RN101 = replace(
+    RN50,
+    name="clip/rn101",
+    examples=ImageCaptions(side=224, patch=32),  # table 19: resolution; released code: four groups after the stem
+    model=TwoTowers(
+        text=TEXT,
+        image=ResNet(
+            blocks=(3, 4, 23, 3),  # table 19
+            channels=64,  # table 19: width 2048, 32 times as many; released code: width
+            grid=7,  # released code: input_resolution // 32
+            heads=32,  # released code: vision_width * 32 // 64
+            size=512,  # table 19
+            residual_gain=0.0,  # released code: initialize_parameters
+        ),
+    ),
+    objectives=(ImageTextContrast(size=512, temperature=0.07, largest=100.0),),  # table 19; section 2.5
+)
+
+RN50X4 = replace(
+    RN50,
+    name="clip/rn50x4",
+    examples=ImageCaptions(side=288, patch=32),  # table 19: resolution; released code: four groups after the stem
+    model=TwoTowers(
+        text=replace(
+            TEXT,
+            hidden=640,  # table 19
+            attention=MultiHeadAttention(heads=10, dropout=0.0, mask=Causal()),  # table 19
+            feedforward=MLP(size=2560, activation=QuickGelu()),  # released code: 4 d_model
+        ),
+        image=ResNet(
+            blocks=(4, 6, 10, 6),  # table 19
+            channels=80,  # table 19: width 2560, 32 times as many; released code: width
+            grid=9,  # released code: input_resolution // 32
+            heads=40,  # released code: vision_width * 32 // 64
+            size=640,  # table 19
+            residual_gain=0.0,  # released code: initialize_parameters
+        ),
+    ),
+    objectives=(ImageTextContrast(size=640, temperature=0.07, largest=100.0),),  # table 19; section 2.5
+    stages=(
+        ImageStage(
+            max_length=77,  # released code: context_length 77
+            image_length=82,  # released code: spacial_dim ** 2 + 1
+            batch=32_768,  # table 18
+            micro_batch=64,  # ours
+        ),
+    ),
+)
+
+RN50X16 = replace(
+    RN50,
+    name="clip/rn50x16",
+    examples=ImageCaptions(side=384, patch=32),  # table 19: resolution; released code: four groups after the stem
+    model=TwoTowers(
+        text=replace(
+            TEXT,
+            hidden=768,  # table 19
+            attention=MultiHeadAttention(heads=12, dropout=0.0, mask=Causal()),  # table 19
+            feedforward=MLP(size=3072, activation=QuickGelu()),  # released code: 4 d_model
+        ),
+        image=ResNet(
+            blocks=(6, 8, 18, 8),  # table 19
+            channels=96,  # table 19: width 3072, 32 times as many; released code: width
+            grid=12,  # released code: input_resolution // 32
+            heads=48,  # released code: vision_width * 32 // 64
+            size=768,  # table 19
+            residual_gain=0.0,  # released code: initialize_parameters
+        ),
+    ),
+    objectives=(ImageTextContrast(size=768, temperature=0.07, largest=100.0),),  # table 19; section 2.5
+    optimizer=AdamW(
+        lr=4e-4,  # table 19
+        betas=(0.9, 0.999),  # table 18: ResNet
+        eps=1e-8,  # table 18: ResNet
+        weight_decay=0.2,  # table 18
+        clip_norm=None,  # section 2.5 names none
+    ),
+    stages=(
+        ImageStage(
+            max_length=77,  # released code: context_length 77
+            image_length=145,  # released code: spacial_dim ** 2 + 1
+            batch=32_768,  # table 18
+            micro_batch=32,  # ours
+        ),
+    ),
+)
+
+RN50X64 = replace(
+    RN50,
+    name="clip/rn50x64",
+    examples=ImageCaptions(side=448, patch=32),  # table 19: resolution; released code: four groups after the stem
+    model=TwoTowers(
+        text=replace(
+            TEXT,
+            hidden=1024,  # table 19
+            attention=MultiHeadAttention(heads=16, dropout=0.0, mask=Causal()),  # table 19
+            feedforward=MLP(size=4096, activation=QuickGelu()),  # released code: 4 d_model
+        ),
+        image=ResNet(
+            blocks=(3, 15, 36, 10),  # table 19
+            channels=128,  # table 19: width 4096, 32 times as many; released code: width
+            grid=14,  # released code: input_resolution // 32
+            heads=64,  # released code: vision_width * 32 // 64
+            size=1024,  # table 19
+            residual_gain=0.0,  # released code: initialize_parameters
+        ),
+    ),
+    optimizer=AdamW(
+        lr=3.6e-4,  # table 19
+        betas=(0.9, 0.999),  # table 18: ResNet
+        eps=1e-8,  # table 18: ResNet
+        weight_decay=0.2,  # table 18
+        clip_norm=None,  # section 2.5 names none
+    ),
+    stages=(
+        ImageStage(
+            max_length=77,  # released code: context_length 77
+            image_length=197,  # released code: spacial_dim ** 2 + 1
+            batch=32_768,  # table 18
+            micro_batch=16,  # ours
         ),
     ),
 )

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from genus.errors import GenusError
 from genus.serve.gates import BodyLimit, Token
 from genus.serve.metrics import Metrics, Observed
-from genus.serve.routes import completions, open_inference, openai, own, page, tei
+from genus.serve.routes import completions, images, open_inference, openai, own, page, tei
 from genus.serve.service import Service
 from genus.serve.ticket import Refused
 
@@ -76,7 +76,7 @@ def application(
 
     app = FastAPI(title="genus", summary="Models of text", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service, app.state.metrics = service, metrics
-    for made in (page, own, openai, completions, tei, open_inference):
+    for made in (page, own, images, openai, completions, tei, open_inference):
         app.include_router(made.router)
     app.add_exception_handler(GenusError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

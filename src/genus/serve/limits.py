@@ -15,7 +15,9 @@ class Limits(Part):
     batch_tokens: Count = 8_192
     """Token positions of a forward pass."""
     texts: Count = 256
-    """Texts of one request (413)."""
+    """Texts of one request, or images (413)."""
+    image_pixels: Count = 16_777_216
+    """Pixels of an image, 4,096 x 4,096 (413)."""
     tokens: Count = 65_536
     """Tokens of one request (413)."""
     body_bytes: Count = 4_000_000

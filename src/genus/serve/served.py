@@ -18,9 +18,11 @@ from genus.evaluate.token_prediction import Predictor
 from genus.generate.reader import writing
 from genus.objectives.supervised.multi_label import chances
 from genus.serve import marks
+from genus.serve.images import Images
 from genus.serve.placing import batching_of, place
 from genus.serve.ticket import Refused, Ticket, current
 from genus.serve.tokenwise import (
+    SPLADE_TOKENS,
     STATES,
     EveryToken,
     TermWeights,
@@ -57,12 +59,13 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
     from genus.train.run import Run
 
-Ability = Literal["embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood"]
-"""What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source."""
+Ability = Literal[
+    "embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood", "see"
+]  # fmt: skip
+"""What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source; `see`: what images
+show, by texts."""
 NUMBER = 20
 """Bytes of a number in JSON, about."""
-SPLADE_TOKENS = 2048
-"""Token positions of a pass that has the logits of all of them: few enough for memory."""
 LABEL = "LABEL_0"
 """What Hugging Face's classes call an output without a label."""
 
@@ -92,7 +95,7 @@ class Served:
         self.name, self.model, self.limits, self.run, self.lock = name, model, limits, run, lock
         place(model.learner, run, adapted=model.recipe.finetuning.adaptation is not None)
         self.inference: Batching = batching_of(model.learner, limits, run, lock, beside)
-        self.writer = Writer(model, limits, run.precision, lock)
+        self.writer, self.images = Writer(model, limits, run.precision, lock), Images(self)
 
     def warm(self) -> None:
         """Ask for something short and something long, so that what is set up once is there before the first request."""
@@ -173,9 +176,8 @@ class Served:
             found |= {"write"} if source else {"generate"}
             if not source and Predictor(*head).head.predicts == "following":
                 found |= {"likelihood"}
-        if self.embedder is not None:
-            found |= {"embed"}
-        return frozenset(found)
+        found |= {"embed"} if self.embedder is not None else set()
+        return frozenset(found | ({"see"} if self.images.there else set()))
 
     @property
     def labels(self) -> tuple[str, ...]:

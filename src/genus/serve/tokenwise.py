@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Text = str | Sequence[int]
 """A text, or the ids of its tokens."""
+SPLADE_TOKENS = 2048
+"""Token positions of a pass that has the logits of all of them: few enough for memory."""
 STATES = "states"
 """Name of the head that gives hidden states, of its target and of its output."""
 

@@ -16,6 +16,7 @@ from genus.inference.engine import Inference
 from genus.objectives import Learner, device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.objectives.supervised.embedding import SentenceEmbedder
+from genus.objectives.text_vectors import HasTextVectors
 from genus.tasks.answer import outputs
 from genus.tasks.encode import encode
 from genus.train.world import device_of_run
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.export.folder import LoadedModel
+    from genus.objectives import Head
     from genus.train.run import Run
 
 T = TypeVar("T")
@@ -48,9 +50,16 @@ def embedder_of(model: LoadedModel) -> SentenceEmbedder:
 def as_embedder(model: LoadedModel) -> LoadedModel:
     """Return a model that embeds texts: itself, or with the mean of its hidden states as vectors, which is said.
 
+    Of a model that compares texts with images, the vectors are those that it compares.
+
     Raises:
         UsageError: the model reads a source.
     """
+    for one in model.recipe.objectives:
+        if isinstance(one, HasTextVectors) and one.name in model.learner.heads:
+            own, head = one.text_embedder(cast("Head", model.learner.heads[one.name]), model.recipe.model)
+            learner = Learner(model.learner.network, {own.name: head.to(device_of(model.learner))}).eval()
+            return replace(model, recipe=replace(model.recipe, objectives=(own,)), learner=learner)
     try:
         embedder_of(model)
     except GenusError:

@@ -5,13 +5,15 @@ Legend: N images or texts, E size of a vector, C classes.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from genus.errors import GenusError, UsageError, say
+from genus.errors import GenusError, say
 from genus.evaluate.ranking import Ranks, Recall
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
@@ -26,12 +28,13 @@ from genus.train.precision import autocast
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from collections.abc import Sequence as Several
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from genus.batch import Batch
     from genus.export.folder import LoadedModel
     from genus.train.run import Run
 
@@ -76,8 +79,47 @@ def image_vectors(model: LoadedModel, images: Iterable[bytes], run: Run | None =
     Raises:
         ImageError: one cannot be read.
     """
+    for some in blocks(images, AT_ONCE):
+        yield vectors_of(model, image_rows(model, some), run)
+
+
+def image_states(model: LoadedModel, images: Iterable[bytes], run: Run | None = None) -> Iterator[NDArray[np.float32]]:
+    """Yield the states (up to `AT_ONCE`, H) of the class tokens of image files, before any projection of the head.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
+    for some in blocks(images, AT_ONCE):
+        with _answering(model, run) as device:
+            batch = _packed(model, image_rows(model, some)).to(device)
+            found = model.learner.network(batch)[IMAGE][batch.targets[IMAGE].index]
+        yield np.asarray(found.float().cpu().numpy())
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one example each: images, or texts."""
+
+    rows: Several[list[Example]]
+    limits: dict[str, int]
+    """Row length, by stream."""
+    stream: str
+    """Of the targets."""
+
+
+def image_length(model: LoadedModel) -> int:
+    """Return the tokens of an image, the class token and patches."""
     examples: Any = model.recipe.examples.for_model(model.recipe.model)
-    limits = {"tokens": 1, IMAGE: examples.length}
+    return int(examples.length)
+
+
+def image_rows(model: LoadedModel, images: Iterable[bytes]) -> Rows:
+    """Return rows of image files, decoded, of the square in the middle of each.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
+    examples: Any = model.recipe.examples.for_model(model.recipe.model)
     target = (np.zeros(1, np.int64), np.zeros(1, np.int64))
 
     def row(data: bytes) -> list[Example]:
@@ -85,8 +127,7 @@ def image_vectors(model: LoadedModel, images: Iterable[bytes], run: Run | None =
         sequence.pixels = examples.patches(data)
         return [Example({IMAGE: sequence}, {IMAGE: target})]
 
-    for some in blocks(images, AT_ONCE):
-        yield _vectors(model, [row(data) for data in some], limits, IMAGE, run)
+    return Rows([row(data) for data in images], {"tokens": 1, IMAGE: examples.length}, IMAGE)
 
 
 def text_vectors(model: LoadedModel, texts: Several[str], run: Run | None = None) -> NDArray[np.float32]:
@@ -103,21 +144,41 @@ def text_vectors(model: LoadedModel, texts: Several[str], run: Run | None = None
         lengths = [len(one.ids) for one in some]
         targets = [(np.array([vocabulary.whole(length)]), np.zeros(1, np.int64)) for length in lengths]
         rows = [[Example({"tokens": one}, {IMAGE: target})] for one, target in zip(some, targets, strict=True)]
-        found.append(_vectors(model, rows, {"tokens": max(lengths)}, "tokens", run))
+        found.append(vectors_of(model, Rows(rows, {"tokens": max(lengths)}, "tokens"), run))
     return np.concatenate(found)
 
 
-def _vectors(
-    model: LoadedModel, rows: Several[list[Example]], limits: dict[str, int], stream: str, run: Run | None
-) -> NDArray[np.float32]:
-    """Return the vectors (N, E) of rows of one example each."""
-    learner, device = model.learner, device_of(model.learner) if run is None else device_of_run(run)
-    if not learner.heads:
+def vectors_of(model: LoadedModel, given: Rows, run: Run | None = None) -> NDArray[np.float32]:
+    """Return the unit vectors (N, E) of rows of one example each.
+
+    Raises:
+        GenusError: the model has no head that gives vectors.
+    """
+    if not model.learner.heads:
         raise GenusError("the model has no head that gives vectors of images and texts")
-    batch = pack(rows, limits, model.tokenizer.vocabulary.pad, streams=False, target_streams={IMAGE: stream})
+    with _answering(model, run) as device:
+        outputs = next(iter(model.learner.outputs(_packed(model, given).to(device)).values()))
+    return np.asarray(outputs["images" if given.stream == IMAGE else "texts"].float().cpu().numpy())
+
+
+def scale_of(model: LoadedModel) -> float:
+    """Return s, by which cosines of images and texts are multiplied before the softmax."""
+    head: Any = next(iter(model.learner.heads.values()))
+    return float(head.scale().detach())
+
+
+def _packed(model: LoadedModel, given: Rows) -> Batch:
+    """Return rows as a batch."""
+    pad, streams = model.tokenizer.vocabulary.pad, {IMAGE: given.stream}
+    return pack(given.rows, given.limits, pad, streams=False, target_streams=streams)
+
+
+@contextmanager
+def _answering(model: LoadedModel, run: Run | None) -> Iterator[torch.device]:
+    """Context manager of a forward pass on a run's device and in its precision; the device is yielded."""
+    learner, device = model.learner, device_of(model.learner) if run is None else device_of_run(run)
     with on(learner, device), answering(learner), autocast("float32" if run is None else run.precision, device):
-        outputs = next(iter(learner.outputs(batch.to(device)).values()))
-    return np.asarray(outputs["images" if stream == IMAGE else "texts"].float().cpu().numpy())
+        yield device
 
 
 def retrieve(
@@ -132,7 +193,7 @@ def retrieve(
     """
     images: list[NDArray[np.float32]] = []
     texts, owner, numbers = list[str](), list[int](), dict[str, int]()
-    for name, data, row in _readable(sources, skip):
+    for name, data, row in readable(sources, skip):
         captions = captions_of(row, column)
         if not captions:
             continue
@@ -179,10 +240,8 @@ def classify(
     column = column or LABEL
     images: list[NDArray[np.float32]] = []
     truth: list[str] = []
-    for name, data, row in _readable(sources, choice.skip):
-        if column not in row.cells:
-            raise GenusError(f"{name}: there is no column {column!r}, but {', '.join(row.cells)}; name it with --label")
-        truth.append(str(row.cells[column]))
+    for name, data, row in readable(sources, choice.skip):
+        truth.append(label_of(name, row, column))
         images += image_vectors(model, [data], run)
     labels = [*(choice.labels or sorted(set(truth)))]
     if strange := sorted(set(truth) - set(labels)):
@@ -198,7 +257,14 @@ def classify(
     }
 
 
-def _readable(sources: Several[str | Path], skip: bool) -> Iterator[tuple[str, bytes, Any]]:
+def label_of(name: str, row: Any, column: str) -> str:
+    """Return the label of a row of images (GenusError: there is none)."""
+    if column not in row.cells:
+        raise GenusError(f"{name}: there is no column {column!r}, but {', '.join(row.cells)}; name it with --label")
+    return str(row.cells[column])
+
+
+def readable(sources: Several[str | Path], skip: bool) -> Iterator[tuple[str, bytes, Any]]:
     """Yield name, file and row of each image that can be read; say how many cannot.
 
     Raises:
@@ -229,26 +295,4 @@ def _readable(sources: Several[str | Path], skip: bool) -> Iterator[tuple[str, b
 
 def image_files(sources: Several[str | Path]) -> list[Any]:
     """Return the rows of images, each with its file, all of which can be read (GenusError)."""
-    return [row for _, _, row in _readable(sources, skip=False)]
-
-
-def evaluate(
-    model: LoadedModel,
-    sources: Several[str],
-    name: str,
-    settings: Callable[[ZeroShot], ZeroShot],
-    column: str,
-    label: str | None,
-    run: Run,
-) -> dict[str, float | None]:
-    """Return the metrics of a task of images by its name.
-
-    Raises:
-        UsageError: the model reads no images.
-    """
-    if not reads_images(model):
-        raise UsageError(f"--task {name}: {model.recipe.name} reads no images; take a model such as clip's")
-    choice = settings(ZeroShot())
-    if name == ZERO_SHOT:
-        return classify(model, sources, choice, label, run)
-    return retrieve(model, cast("Any", sources), column, run, skip=choice.skip)
+    return [row for _, _, row in readable(sources, skip=False)]

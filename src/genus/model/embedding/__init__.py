@@ -41,6 +41,11 @@ class Embedding(Part):
         return frozenset({"segment"} if self.segments else ())
 
     @property
+    def pixels(self) -> int | None:
+        """Numbers of a patch, where tokens are patches of images; None: they have ids."""
+        return None
+
+    @property
     def num_tasks(self) -> int | None:
         """Number of task embeddings; None: the embedding does not depend on the task."""
         return None

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 CHANNELS = 3
 BRIGHTEST = 255.0
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Mean and standard deviation of each color in CLIP's training data (released code, clip.py, `_transform`)."""
+
+
+def standardized(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...], kind: torch.dtype) -> Tensor:
+    """Return (pixel / 255 - mean) / std of patches (..., 3 p p), whose numbers are those of each color in turn."""
+    center, spread = (torch.tensor(one, dtype=kind, device=pixels.device)[:, None] for one in (mean, std))
+    colors = pixels.to(kind).view(*pixels.shape[:-1], CHANNELS, -1) / BRIGHTEST
+    return ((colors - center) / spread).flatten(-2)
 
 
 class PatchEmbedding(Embedding):
@@ -30,10 +40,10 @@ class PatchEmbedding(Embedding):
 
     patch: Count = 32
     """p, the side of a patch in pixels."""
-    image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    """Of each color (released code of CLIP, clip.py)."""
-    image_std: tuple[Positive, Positive, Positive] = (0.26862954, 0.26130258, 0.27577711)
-    """Standard deviation of each color (released code of CLIP, clip.py)."""
+    image_mean: tuple[float, float, float] = IMAGE_MEAN
+    """Of each color."""
+    image_std: tuple[Positive, Positive, Positive] = IMAGE_STD
+    """Standard deviation of each color."""
 
     @property
     def pixels(self) -> int:
@@ -79,8 +89,6 @@ class PatchEmbeddingModule(EmbeddingModule):
         if packed.pixels is None:
             raise ValueError("a network of images was given a text")
         kind = next(self.parameters()).dtype
-        mean, std = (torch.tensor(one, dtype=kind, device=packed.pixels.device) for one in (self.mean, self.std))
-        colors = packed.pixels.to(kind).view(len(packed.ids), CHANNELS, -1) / BRIGHTEST
-        x_TE: Tensor = self.patches(((colors - mean[:, None]) / std[:, None]).flatten(1))
+        x_TE: Tensor = self.patches(standardized(packed.pixels, self.mean, self.std, kind))
         of_class = self.tokens(torch.zeros_like(packed.ids))
         return torch.where(packed.ids[:, None] == 0, of_class.to(x_TE.dtype), x_TE)

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from genus.model.cost import ComponentCost, linear_cost
 from genus.objectives import Objective
 from genus.objectives.joint import JointHead
+from genus.objectives.pooling import Last
+from genus.objectives.supervised.embedding import Projection, SentenceEmbedder
 from genus.part import AtLeastOne, Count, Positive
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from genus.examples import Example
     from genus.model import Model, Network, States
     from genus.model.cost import ExampleLengths
-    from genus.objectives import Sums
+    from genus.objectives import Head, Sums
     from genus.tokens.vocabulary import Vocabulary
 
 IMAGE = "image"
@@ -36,8 +38,9 @@ IMAGE = "image"
 class ImageTextContrast(Objective):
     """Symmetric cross-entropy over the cosines of all images and texts of an update, s <i_m, t_n>.
 
-    i = W_i h_i / |W_i h_i| of the class token's state, t = W_t h_t / |W_t h_t| of the last token's. The loss of pair m
-    is (log Σ_n exp(s <i_m, t_n>) + log Σ_n exp(s <i_n, t_m>)) / 2 - s <i_m, t_m>, with s learned as its logarithm.
+    i = W_i h_i / |W_i h_i| of the class token's state, t = W_t h_t / |W_t h_t| of the last token's; a tower that ends
+    with a projection (`Model.projects`) has no W. The loss of pair m is (log Σ_n exp(s <i_m, t_n>) + log Σ_n exp(s
+    <i_n, t_m>)) / 2 - s <i_m, t_m>, with s learned as its logarithm.
     Other captions of the same image are negatives too, as published.
 
     Source: Radford et al. 2021, section 2.3 and figure 3.
@@ -46,7 +49,7 @@ class ImageTextContrast(Objective):
     causal: ClassVar[bool | None] = None
 
     size: Count
-    """E, the size of both vectors."""
+    """E, the size of both vectors; that of the states of a tower that ends with a projection."""
     temperature: Positive = 0.07
     """Its inverse is s before training (section 2.5)."""
     largest: AtLeastOne = 100.0
@@ -75,10 +78,14 @@ class ImageTextContrast(Objective):
         return self.overlay({"crop": "center"})
 
     def check(self, model: Model) -> None:
-        """Check that the model reads images (ValueError)."""
+        """Check that the model reads images, and that its projections are of one size (ValueError)."""
         if IMAGE not in model.streams:
             raise ValueError("objectives: ImageTextContrast compares images with texts, and this model reads no "
                              "images; take model=TwoTowers")  # fmt: skip
+        for stream in ("tokens", IMAGE):
+            if model.projects(stream) and (own := model.width_of(stream)) != self.size:
+                raise ValueError(f"objectives: ImageTextContrast has vectors of {self.size}, and the model's own "
+                                 f"projection of the stream {stream} gives {own}; take one size")  # fmt: skip
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with the pixels of its image."""
@@ -95,10 +102,19 @@ class ImageTextContrast(Objective):
         """Build the head: both projections, and the temperature."""
         return ImageTextHead(self, model)
 
+    def text_embedder(self, head: Head, model: Model) -> tuple[SentenceEmbedder, Head]:
+        """Return the embedder of texts alone: unit vectors of the last token's state, by the head's own projection."""
+        projection = Projection(size=self.size, activation=None, bias=False)
+        embedder = SentenceEmbedder(pooling=Last(), normalize=True, projection=projection)
+        made = embedder.build(model, 0)
+        cast("Any", made).projection[0] = cast("ImageTextHead", head).text_projection
+        return embedder, made
+
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the projections, once for each pair, per token of its text."""
-        both = [linear_cost(model.width_of(stream), self.size, bias=False) for stream in ("tokens", IMAGE)]
-        return (both[0] + both[1]).scaled(1 / lengths["tokens"]) + ComponentCost(parameters=1)
+        added = [stream for stream in ("tokens", IMAGE) if not model.projects(stream)]
+        each = (linear_cost(model.width_of(stream), self.size, bias=False) for stream in added)
+        return sum(each, ComponentCost()).scaled(1 / lengths["tokens"]) + ComponentCost(parameters=1)
 
 
 class ImageTextHead(JointHead):
@@ -111,10 +127,11 @@ class ImageTextHead(JointHead):
     def __init__(self, choice: ImageTextContrast, model: Model) -> None:
         super().__init__()
         self.target, (self.loss,), self.highest = choice.target, choice.losses, math.log(choice.largest)
-        self.text_projection = nn.Linear(model.width_of("tokens"), choice.size, bias=False)
-        self.image_projection = nn.Linear(model.width_of(IMAGE), choice.size, bias=False)
+        self.text_projection = _projection(model, "tokens", choice.size)
+        self.image_projection = _projection(model, IMAGE, choice.size)
         for each in (self.text_projection, self.image_projection):  # released code: text_projection, proj
-            nn.init.normal_(each.weight, std=each.in_features**-0.5)
+            if isinstance(each, nn.Linear):
+                nn.init.normal_(each.weight, std=each.in_features**-0.5)
         self.log_scale = nn.Parameter(torch.full((1,), -math.log(choice.temperature)))
 
     def counts(self, batch: Batch) -> Sums:
@@ -163,3 +180,8 @@ class ImageTextHead(JointHead):
     def _unit(states_TH: Tensor, at_M: Tensor, projection: nn.Module) -> Tensor:
         wide = states_TH.to(torch.promote_types(states_TH.dtype, torch.float32))
         return F.normalize(cast("Any", projection)(wide[at_M]), dim=-1)
+
+
+def _projection(model: Model, stream: str, size: int) -> nn.Module:
+    """Return the projection of a stream's states; the identity, where they are projected."""
+    return nn.Identity() if model.projects(stream) else nn.Linear(model.width_of(stream), size, bias=False)

@@ -3,6 +3,7 @@
 
 const area = (name, label, value) => ({ name, label, value, area: true });
 const number = (name, label, value, min, max, step) => ({ name, label, value, type: "number", min, max, step });
+const SAMPLE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIBAMAAAA2IaO4AAAAMFBMVEXA0IDAoIBw0IBwoIAw0IAA0IAgoIDQcICgcIBwcIAgcIDAMIDAAIBwIIAgMIAgAIDiWga+AAAAKUlEQVR42mP8/+/+B5b3//+/Z2JgYGBg2fP//X0o6++5Byzv3r2HSAAAo88Salf0Cp0AAAAASUVORK5CYII=";
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
 
 const ABILITIES = {
@@ -78,6 +79,22 @@ const ABILITIES = {
       return [text, one.nats, one.nats / one.tokens, -one.nats / one.bytes / Math.LN2].map(
         (cell) => (typeof cell === "number" ? cell.toFixed(3) : cell));
     })),
+  },
+  see: {
+    title: "Classify images",
+    fields: [
+      area("image", "Image, the bytes of its file in base64", SAMPLE),
+      { label: "... or a file", file: "image" },
+      area("labels", "Classes, one a line", "dog\ncat\nhouse"),
+      { name: "template", label: "Text of a class, {} for its name", value: "A photo of a {}." },
+    ],
+    path: "/api/images/classify",
+    body: (form) => ({ images: [form.image], labels: lines(form.labels), templates: [form.template] }),
+    show: (answer, form) => [
+      element("img", { class: "picture", alt: "The image that was asked about",
+        src: form.image.startsWith("data:") ? form.image : `data:;base64,${form.image}` }),
+      ...answer.answers.map((one) => bars(Object.entries(one.scores).sort((a, b) => b[1] - a[1]))),
+    ],
   },
   embed: {
     title: "Similarity",

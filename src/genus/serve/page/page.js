@@ -3,6 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const LANGUAGES = { curl: asCurl, Python: asPython, JavaScript: asJavaScript };
+const LONGEST = 1000; // characters of a value that the code shows
 const state = { models: [], ability: "", language: "curl", running: null };
 
 function tabs(holder, titles, chosen, choose) {
@@ -39,7 +40,22 @@ function showAbilities() {
   showForm();
 }
 
+// A file fills the field of its bytes, as a data URL; nothing is sent before the form is.
+function fileField(one) {
+  const input = element("input", { type: "file", accept: "image/*" });
+  input.addEventListener("change", () => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => {
+      $("form").elements[one.file].value = reader.result;
+      showCode();
+    });
+    if (input.files.length) reader.readAsDataURL(input.files[0]);
+  });
+  return element("label", {}, one.label, input);
+}
+
 function field(one) {
+  if (one.file) return fileField(one);
   const input = one.area ? element("textarea", { name: one.name, rows: 4 }, one.value ?? "")
     : element("input", { name: one.name, type: one.type ?? "text", value: one.value, min: one.min, max: one.max, step: one.step });
   return element("label", {}, one.label, input);
@@ -154,6 +170,9 @@ function showCode() {
   });
   if (!ABILITIES[state.ability]) return;
   const { path, body } = call();
+  for (const [name, value] of Object.entries(body)) {
+    if (Array.isArray(value)) body[name] = value.map((each) => (each.length > LONGEST ? `${each.slice(0, LONGEST)}...` : each));
+  }
   $("code").textContent = LANGUAGES[state.language](new URL(`.${path}`, location.href).href, body);
 }
 

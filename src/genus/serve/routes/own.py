@@ -130,13 +130,13 @@ async def classify(request: Request, body: Texts) -> Answered:
         found = served.predict(texts, "classify", "score")
         return [{"label": one.predicted, "scores": one.scores} for one in found]
 
-    return await _answered(request, body, ask)
+    return await answered(request, body, ask)
 
 
 @router.post("/tag")
 async def tag(request: Request, body: Text) -> Answered:
     """Return the entities of a text, with the characters [start, end) that they are."""
-    return await _answered(request, body, lambda served: [asdict(one) for one in served.tags([body.text])[0]])
+    return await answered(request, body, lambda served: [asdict(one) for one in served.tags([body.text])[0]])
 
 
 @router.post("/answer")
@@ -147,7 +147,7 @@ async def answer(request: Request, body: Question) -> Answered:
         found = served.predict([(body.question, body.context)], "answer")
         return [{"answer": one.predicted, **cast("dict[str, float]", one.scores)} for one in found]
 
-    return await _answered(request, body, ask)
+    return await answered(request, body, ask)
 
 
 @router.post("/choose")
@@ -159,13 +159,13 @@ async def choose(request: Request, body: Choosing) -> Answered:
         scores = [[*cast("dict[str, float]", one.scores).values()] for one in found]
         return [{"choice": int(str(one.predicted)), "scores": own} for one, own in zip(found, scores, strict=True)]
 
-    return await _answered(request, body, ask)
+    return await answered(request, body, ask)
 
 
 @router.post("/fill")
 async def fill(request: Request, body: Masked) -> Answered:
     """Return for each mask of a text the most probable tokens."""
-    return await _answered(
+    return await answered(
         request, body, lambda served: [[asdict(one) for one in mask] for mask in served.fills([body.text], body.top)[0]]
     )
 
@@ -173,7 +173,7 @@ async def fill(request: Request, body: Masked) -> Answered:
 @router.post("/likelihood")
 async def likelihood(request: Request, body: Several) -> Answered:
     """Return the log-likelihood of each text in nats, and the tokens and bytes by which it can be divided."""
-    return await _answered(request, body, lambda served: [asdict(one) for one in served.likelihood(body.texts)])
+    return await answered(request, body, lambda served: [asdict(one) for one in served.likelihood(body.texts)])
 
 
 @router.post("/generate", response_model=None)
@@ -188,7 +188,7 @@ async def generate(request: Request, body: Writing) -> Answered | StreamingRespo
         served.need("generate", "write")
         return [{"text": one.text, "reason": one.reason, "tokens": len(one.ids)} for one in served.writer.results(wish)]
 
-    return await _answered(request, body, ask)
+    return await answered(request, body, ask)
 
 
 def _told(piece: Piece) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _told(piece: Piece) -> dict[str, Any]:
     return {"sample": piece.sample, "text": piece.text, **ended}
 
 
-async def _answered(request: Request, body: Body, ask: Callable[[Served], list[Any]]) -> Answered:
+async def answered(request: Request, body: Body, ask: Callable[[Served], list[Any]]) -> Answered:
     """Return what a model answers as a response."""
     done = await service_of(request).call(request, body.model, ask, truncate=body.truncate)
     return Answered(model=done.model, notices=done.notices, answers=done.value)
