@@ -39,21 +39,25 @@ WAYS: dict[int, dict[str, Parallel]] = {
         "stage 2": Sharded(stage=2),
         "stage 3": Sharded(),
         "split": TensorParallel(),
+        "split tokens": TensorParallel(sequence=True),
     },
     4: {
         "replicas": Sharded(replicas=2),
         "split, replicated": TensorParallel(),
         "split, sharded": TensorParallel(data=Sharded()),
+        "split tokens, sharded": TensorParallel(sequence=True, data=Sharded()),
         "split, stage 1": TensorParallel(data=Sharded(stage=1)),
     },
 }
-QUICK = {2: {"replicated", "stage 3", "split"}, 4: {"split, sharded", "replicas"}}
+QUICK = {2: {"replicated", "stage 3", "split", "split tokens"}, 4: {"split, sharded", "replicas"}}
 USUAL = {2: {"bert", "t5", "xlnet", "reformer"}, 4: {"bert"}}
 """What is tried by default; all the rest is slow."""
 NOT_SHARDED = {"reformer"}
 NOT_SPLIT = {"reformer", "bigbird", "linformer"}
 """Members that say in one line that they cannot be: reversible layers, and attention that draws for each head or has
 matrices over the length."""
+NOT_SPLIT_TOKENS = NOT_SPLIT | {"xlnet", "transformer-xl", "t5, layers shared"}
+"""The same of tokens: attention over a memory too, and layers of two stacks."""
 
 
 def cases() -> list[Any]:
@@ -145,7 +149,8 @@ def test_several_processes_make_the_steps_of_one(
     processes: int, member: str, way: str, several: Any, alone: Any
 ) -> None:
     one, found = alone(member), several(processes)[member][way]
-    refused = member in (NOT_SPLIT if "split" in way else NOT_SHARDED if way != "replicated" else ())
+    whole = NOT_SPLIT_TOKENS if "tokens" in way else NOT_SPLIT if "split" in way else NOT_SHARDED
+    refused = way != "replicated" and member in whole
     assert isinstance(found, str) == refused, found
     if isinstance(found, str):
         assert "\n" not in found
