@@ -266,9 +266,10 @@ SCENES = {
 }  # fmt: skip
 
 
-def main(scene: str, folder: Path) -> None:
-    """Do what the scene says."""
-    SCENES[scene](folder)
+def main(scenes: str, folder: Path) -> None:
+    """Do what the scenes say, one after the other."""
+    for scene in scenes.split(","):
+        SCENES[scene](folder)
 
 
 if __name__ == "__main__":
