@@ -11,6 +11,8 @@ arguments=()
 for argument in "$@"; do
   if [ "$argument" = --all ]; then marks=(); else arguments+=("$argument"); fi
 done
+# Many tests start processes: without bytecode each compiles PyTorch anew, three times as long as importing it.
+unset PYTHONDONTWRITEBYTECODE
 # One thread a process: the processes share the cores.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 exec .venv/bin/python -m pytest -n auto --dist worksteal \

@@ -22,6 +22,7 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.head.adaptive_softmax import zipf
 from genus.model.pooler import Pooler
 from genus.model.position.learned import LearnedPosition
+from genus.model.skeleton import skeleton
 from genus.model.transformer import Transformer
 from genus.stages import Stage
 from hand import equal_rows
@@ -73,7 +74,7 @@ def full_batch(rows: int, length: int, vocabulary: int, targets: int) -> Batch:
 @pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
 def test_parameters_of_built_models(model: Transformer) -> None:
     row = recipe(model)
-    with torch.device("meta"):
+    with skeleton():
         learner = row.learner()
     assert cost(row).parameters == sum(p.numel() for p in learner.parameters())
     assert cost(row).network == sum(p.numel() for p in learner.network.parameters())
@@ -96,7 +97,7 @@ def test_parameters_of_published_sizes(name: str, size: str) -> None:
             num_attention_heads=model.hidden // 64,
             **shape,
         )
-    with torch.device("meta"):
+    with skeleton():
         theirs = getattr(transformers, name)(config)
     assert own.parameters == sum(p.numel() for p in theirs.parameters())
 

@@ -25,6 +25,7 @@ from genus.examples.feed.tasks import TaskFeed, TaskSchedule
 from genus.export.folder import load, save
 from genus.export.starting.distillation import TeacherFolder, teacher_of
 from genus.export.starting.transplant import init_from
+from genus.model.skeleton import skeleton
 from genus.objectives.learnable import check_learning
 from genus.part import diff
 from genus.preparation import Texts, of_source, text_notes
@@ -34,6 +35,7 @@ from genus.tokens.merges import Merges
 from genus.train import held_out
 from genus.train.agreement import check_processes
 from genus.train.data import TrainStage
+from genus.train.float8 import check_float8
 from genus.train.loop import Summary, train
 from genus.train.world import device_of_run, is_rank_zero, rank_zero_first, restarted
 
@@ -117,7 +119,7 @@ def _pretrain(
     """Pretrain into a locked folder; files are prepared before the processes join a process group."""
     folder = where.path
     refuse_too_large(recipe)
-    refuse_undivided(recipe, run)
+    refuse_unfit(recipe, run)
     with rank_zero_first():
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
@@ -173,14 +175,15 @@ def refuse_too_large(recipe: Recipe) -> None:
                          f"{memory / 1e9:.3g} GB; take a smaller model")  # fmt: skip
 
 
-def refuse_undivided(recipe: Recipe, run: Run) -> None:
-    """Check that a recipe's model can be shared by processes as the run settings say, before any text is read.
+def refuse_unfit(recipe: Recipe, run: Run) -> None:
+    """Check that a recipe's model can be trained as the run settings say, before any text is read.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: processes cannot share it so, or the device has no such numbers.
     """
+    check_float8(run, device_of_run(run))
     if run.parallel.divides:
-        with torch.device("meta"):
+        with skeleton():
             run.parallel.check(recipe.learner(), device_of_run(run).type)
 
 

@@ -145,7 +145,8 @@ class Recipe(Part):
     @property
     def exported(self) -> Recipe:
         """The recipe of an exported model folder, without what only training needs."""
-        return replace(self, objectives=tuple(objective.exported for objective in self.objectives))
+        objectives = tuple(objective.exported for objective in self.objectives)
+        return self if objectives == self.objectives else replace(self, objectives=objectives)
 
     def task_steps(self, stage: Stage) -> tuple[TaskStep, ...]:
         """Return the task steps of one round of a stage."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
@@ -14,6 +13,7 @@ import pytest
 from small_run import SMALL
 from test_errors import refused
 
+import forked
 from evaluate.problems import PROBLEMS, write_problems
 from generate.writers import TEXTS
 from genus.cli import main
@@ -119,17 +119,15 @@ def test_two_at_once(command: str, place: Place, coder: Path, tmp_path: Path) ->
     assert main(given) == 0
     alone = content(out)
     shutil.rmtree(out)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([sys.executable, "-m", "genus", *given], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                         text=True, env=environment)
-        for _ in range(2)
-    ]  # fmt: skip
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    codes = sorted(process.returncode for process in processes)
+    said = [tmp_path / f"said-{number}" for number in range(2)]
+    processes = [forked.command(given, path) for path in said]
+    for process in processes:
+        process.join(forked.PATIENCE)
+    errors = [path.read_text() for path in said]
+    codes = sorted(process.exitcode for process in processes)  # type: ignore[type-var]
     assert codes in ([0, 0], [0, 2]), errors
     for process, error in zip(processes, errors, strict=True):
         assert "Traceback" not in error
-        if process.returncode:
+        if process.exitcode:
             assert f"genus: error: {out}: is in use by " in error.splitlines()[-1]
     assert content(out).keys() == alone.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 
@@ -12,7 +13,14 @@ LIGHT |= {"typing_inspection", "tokenizers"}
 """Packages that a look at the catalog may import beside PyTorch and what PyTorch itself imports."""
 
 
-def imported(*arguments: str) -> set[str]:
+@functools.cache
+def loaded(code: str) -> frozenset[str]:
+    """Return the names of modules that a program prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return frozenset(done.stdout.split())
+
+
+def imported(*arguments: str) -> frozenset[str]:
     """Return the modules that are there when a command ends."""
     code = (
         "import sys, io, contextlib\n"
@@ -21,7 +29,7 @@ def imported(*arguments: str) -> set[str]:
         f"    main({list(arguments)})\n"
         "print(*sys.modules)"
     )
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    return loaded(code)
 
 
 def test_help_imports_neither_pytorch_nor_numpy() -> None:
@@ -40,8 +48,7 @@ def test_one_member_is_shown_without_the_others() -> None:
 
 @pytest.mark.parametrize("arguments", [["list"], ["show", "bert"]])
 def test_a_look_at_the_catalog_imports_little_beside_pytorch(arguments: list[str]) -> None:
-    code = "import sys, torch; print(*sys.modules)"
-    torch = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    beside = {name.partition(".")[0] for name in imported(*arguments) - {*torch}}
+    torch = loaded("import sys, torch; print(*sys.modules)")
+    beside = {name.partition(".")[0] for name in imported(*arguments) - torch}
     packages = {name for name in beside if name not in sys.stdlib_module_names and not name.startswith("_")}
     assert packages <= LIGHT, packages - LIGHT

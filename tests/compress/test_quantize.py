@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.usefixtures("graphs_once")
 
 HALF_STEP = 0.5 + 1e-3
 """A rounded weight is at most half a step from what it was, in float32."""
@@ -124,7 +125,15 @@ def test_a_folder_without_a_head_of_a_task(
         quantize(tmp_path / "plain", tmp_path / "out", DynamicInt8(), run=run)
 
 
-def test_a_member_that_is_no_graph(member: Callable[..., LoadedModel], tables: Path, run: Run, tmp_path: Path) -> None:
+def test_a_member_that_is_no_graph(
+    member: Callable[..., LoadedModel], tables: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which PyTorch's exporter finds out in many seconds (`export/test_onnx.py`)."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("depends on a length")
+
+    monkeypatch.setattr("torch.onnx.export", fail)
     model = member("linformer")
     save(tmp_path / "model", model.recipe, model.learner, model.tokenizer)
     with pytest.raises(GenusError, match="cannot be written as a graph"):

@@ -1,15 +1,13 @@
-"""What the processes of `torchrun` do in a test: the same steps of every member, in every way of parallelism.
+"""What several processes do in a test: the same steps of every member, in every way of parallelism.
 
-The first argument is a folder with `<row>.pt`: a recipe as JSON, micro-batches, and ways of parallelism by name as
+They are given a folder with `<row>.pt`: a recipe as JSON, micro-batches, and ways of parallelism by name as
 JSON. All processes read it; the first writes `<row>.found` beside it.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +24,8 @@ from genus.train.step import TrainStep
 from genus.train.world import World, init_distributed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.batch import Batch
     from genus.objectives import Learner
     from genus.optim import Optimizer
@@ -86,7 +86,6 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, torch.Tensor]:
 
 def main(folder: Path) -> None:
     """Make the steps of all rows in the folder, in every way that the row asks for."""
-    torch.set_num_threads(1)
     warnings.simplefilter("error")
     for path in sorted(folder.glob("*.pt")):
         given = torch.load(path, weights_only=False)
@@ -101,6 +100,3 @@ def main(folder: Path) -> None:
         if world.rank == 0:
             torch.save(found, path.with_suffix(".found"))
 
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

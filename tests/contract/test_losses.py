@@ -35,7 +35,7 @@ TOLERANCE = 1e-3
 """Relative: float32 sums in another order (threads, processors) differ by 1e-7, which ten updates of Adam magnify."""
 ROOMS = ("examples", "model", "objectives", "stages")
 """What a run learns, on which text, by whose turn; tokenizers and optimizers have tests of their own."""
-STEPS, STOP = 10, 4
+STEPS, STOP = 10, 5
 TIMED = {"seconds", "tokens_per_second", "utilization"}
 RUN = Run(
     device="cpu",
@@ -133,11 +133,10 @@ def test_losses_of_a_small_run(finished: Finished) -> None:
     assert found["held out"] == pytest.approx(golden["held out"], rel=TOLERANCE)
 
 
-def test_stopped_after_four_steps_it_goes_on_bit_for_bit(finished: Finished) -> None:
+def test_stopped_after_half_of_its_steps_it_goes_on_bit_for_bit(finished: Finished) -> None:
     """In losses, weights and the optimizer's state; the first steps, told by the time each took, are not made anew."""
     whole, metrics = written(finished.folder), rows(finished.folder)
-    for step in (2 * STOP, STEPS):
-        shutil.rmtree(finished.folder / "checkpoints" / f"checkpoint-{step}")
+    shutil.rmtree(finished.folder / "checkpoints" / f"checkpoint-{STEPS}")
     finished.again()
     resumed = rows(finished.folder)
     assert resumed[:STOP] == metrics[:STOP]

@@ -15,6 +15,7 @@ import torch
 
 from genus import catalog
 from genus.cost import cost
+from genus.model.skeleton import skeleton
 from genus.objectives.pretraining.distillation import DistillationHead
 from genus.optim.adamw import AdamW
 from genus.recipe import Recipe
@@ -72,7 +73,7 @@ def test_no_golden_is_left_over() -> None:
 @members
 def test_its_parameters_are_counted_without_building_it(name: str) -> None:
     recipe = catalog.load(name)
-    with torch.device("meta"):
+    with skeleton():
         learner = recipe.learner()
     assert cost(recipe).parameters == sum(parameter.numel() for parameter in learner.parameters())
     assert cost(recipe).network == sum(parameter.numel() for parameter in learner.network.parameters())

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for
 from genus.export.translate import foreign
+from genus.model.skeleton import skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -32,7 +32,7 @@ Shapes = dict[str, tuple[int, ...]]
 def test_parameters_equal_hugging_faces(name: str) -> None:
     """Of the model and of those that an export puts beside it."""
     recipe = catalog.load(name)
-    with torch.device("meta"):
+    with skeleton():
         learner = recipe.learner()
         companions = learner.auxiliary_models().values()
     beside = [(replace(recipe, model=one.model, objectives=one.objectives), one.learner) for one in companions]
@@ -62,7 +62,7 @@ def official_shapes(config: dict[str, Any], vocab_size: int, constants: Collecti
     settings = transformers.AutoConfig.for_model(**config, vocab_size=vocab_size, pad_token_id=0)
     if hasattr(settings, "text_config"):
         settings.text_config.vocab_size = vocab_size
-    with torch.device("meta"):
+    with skeleton():
         model = getattr(transformers, architecture)(settings)
     if not config.get("tie_word_embeddings", True) and model.get_output_embeddings() is not None:
         model.set_output_embeddings(copy.deepcopy(model.get_output_embeddings()))  # T5's classes tie it at first

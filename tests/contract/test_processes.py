@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import steps_of_several
 import torch
 
+from forked import ranks
 from genus import catalog, pipeline
 from genus.recipe import Recipe
 from genus.train.parallel.replicated import Replicated
@@ -22,6 +20,8 @@ from genus.train.world import World
 from small import shrunk, stored
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.batch import Batch
     from genus.train.parallel import Parallel
 
@@ -39,21 +39,25 @@ WAYS: dict[int, dict[str, Parallel]] = {
         "stage 2": Sharded(stage=2),
         "stage 3": Sharded(),
         "split": TensorParallel(),
+        "split tokens": TensorParallel(sequence=True),
     },
     4: {
         "replicas": Sharded(replicas=2),
         "split, replicated": TensorParallel(),
         "split, sharded": TensorParallel(data=Sharded()),
+        "split tokens, sharded": TensorParallel(sequence=True, data=Sharded()),
         "split, stage 1": TensorParallel(data=Sharded(stage=1)),
     },
 }
-QUICK = {2: {"replicated", "stage 3", "split"}, 4: {"split, sharded", "replicas"}}
+QUICK = {2: {"replicated", "stage 3", "split", "split tokens"}, 4: {"split, sharded", "replicas"}}
 USUAL = {2: {"bert", "t5", "xlnet", "reformer"}, 4: {"bert"}}
 """What is tried by default; all the rest is slow."""
 NOT_SHARDED = {"reformer"}
 NOT_SPLIT = {"reformer", "bigbird", "linformer"}
 """Members that say in one line that they cannot be: reversible layers, and attention that draws for each head or has
 matrices over the length."""
+NOT_SPLIT_TOKENS = NOT_SPLIT | {"xlnet", "transformer-xl", "t5, layers shared"}
+"""The same of tokens: attention over a memory too, and layers of two stacks."""
 
 
 def cases() -> list[Any]:
@@ -116,10 +120,7 @@ def several(made: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.
             ways = {name: way.to_json() for name, way in WAYS[processes].items() if name in names}
             row = {"recipe": recipe.to_json(), "batches": batches, "ways": ways, "steps": 10}
             torch.save(row, folder / f"{member}.pt")
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        script = [str(Path(steps_of_several.__file__)), str(folder)]
-        done = subprocess.run([*torchrun, *script], capture_output=True, text=True, timeout=3600)
-        assert done.returncode == 0, done.stderr[-6000:]
+        ranks(processes, "steps_of_several", folder)
         return {member: torch.load(folder / f"{member}.found", weights_only=False) for member in asked[processes]}
 
     return run
@@ -148,7 +149,8 @@ def test_several_processes_make_the_steps_of_one(
     processes: int, member: str, way: str, several: Any, alone: Any
 ) -> None:
     one, found = alone(member), several(processes)[member][way]
-    refused = member in (NOT_SPLIT if "split" in way else NOT_SHARDED if way != "replicated" else ())
+    whole = NOT_SPLIT_TOKENS if "tokens" in way else NOT_SPLIT if "split" in way else NOT_SHARDED
+    refused = way != "replicated" and member in whole
     assert isinstance(found, str) == refused, found
     if isinstance(found, str):
         assert "\n" not in found

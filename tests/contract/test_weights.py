@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genus import catalog
 from genus.model.attention.relative import RelativeAttention
 from genus.model.attention.two_stream import TwoStreamAttention
+from genus.model.skeleton import skeleton
 from genus.model.transformer import Transformer
 from small import shrunk
 
@@ -99,7 +100,7 @@ def fresh(recipe: Recipe) -> Learner:
 
 @pytest.mark.parametrize("name", [next(iter(sizes)) for sizes in catalog.members().values()])
 def test_weights_of_the_layers_are_in_linear_maps(name: str) -> None:
-    with torch.device("meta"):
+    with skeleton():
         found = stacks(catalog.load(name).learner().network)
     if catalog.load(name).model.pixels("tokens") is not None:
         pytest.skip("has convolutions, and no stack of layers")

@@ -28,8 +28,14 @@ if TYPE_CHECKING:
 
 
 def signature(elements: NDArray[np.uint64], values: int) -> NDArray[np.uint32]:
-    (found,) = sketches(elements, np.zeros(len(elements), np.intp), 1, values)
+    (found,) = sketched([elements], values)
     return np.asarray(found)
+
+
+def sketched(sets: list[NDArray[np.uint64]], values: int) -> NDArray[np.uint32]:
+    """Return the signatures of many sets, made together."""
+    owners = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
+    return sketches(np.concatenate(sets), owners, len(sets), values)
 
 
 def table(left: list[str], right: list[str]) -> int:
@@ -85,12 +91,14 @@ def test_agreement_estimates_the_jaccard_index(index: float) -> None:
     draw = np.random.default_rng(0)
     values, size = 128, 400
     common = round(2 * size * index / (1 + index))
-    exact, estimates = common / (2 * size - common), []
+    exact = common / (2 * size - common)
+    sets: list[NDArray[np.uint64]] = []
     for _ in range(200):
         both = np.unique(draw.integers(0, 2**63, 2 * size - common).astype(np.uint64))
-        left, right = both[:size], both[size - common :]
-        assert jaccard(left, right) == pytest.approx(exact)
-        estimates.append(np.mean(signature(left, values) == signature(right, values)))
+        sets += [both[:size], both[size - common :]]
+        assert jaccard(*sets[-2:]) == pytest.approx(exact)
+    found = sketched(sets, values)
+    estimates = np.mean(found[::2] == found[1::2], axis=1)
     spread = np.sqrt(exact * (1 - exact) / values)
     assert abs(np.mean(estimates) - exact) < 4 * spread / np.sqrt(200)
     assert 0.6 * spread < np.std(estimates) < 1.2 * spread
@@ -100,15 +108,17 @@ def test_agreement_estimates_the_jaccard_index(index: float) -> None:
 def test_signatures_of_small_sets_estimate_as_well(size: int) -> None:
     """Sets of less elements than a signature has values; none is left without a value."""
     draw = np.random.default_rng(size)
-    errors, values = list[float](), 128
+    sets: list[NDArray[np.uint64]] = []
+    commons, values = list[int](), 128
     for _ in range(300):
-        common = int(draw.integers(0, size + 1))
-        both = draw.integers(0, 2**63, 2 * size - common).astype(np.uint64)
-        left, right = signature(both[:size], values), signature(both[size - common :], values)
-        assert left.max() < 0xFFFFFFFF
-        exact = common / (2 * size - common)
-        spread = max(np.sqrt(exact * (1 - exact) / values), 1e-9)
-        errors.append((np.mean(left == right) - exact) / spread)
+        commons.append(int(draw.integers(0, size + 1)))
+        both = draw.integers(0, 2**63, 2 * size - commons[-1]).astype(np.uint64)
+        sets += [both[:size], both[size - commons[-1] :]]
+    found = sketched(sets, values)
+    assert found.max() < 0xFFFFFFFF
+    exact = np.array([common / (2 * size - common) for common in commons])
+    spread = np.maximum(np.sqrt(exact * (1 - exact) / values), 1e-9)
+    errors = (np.mean(found[::2] == found[1::2], axis=1) - exact) / spread
     assert abs(np.mean(errors)) < 4 / np.sqrt(len(errors))
     assert np.std(errors) < 1.2
 

@@ -23,6 +23,7 @@ from genus.export.layouts import layout_for
 from genus.export.verify import verify
 from genus.model.attention.block_sparse.layer import BlockSparseAttention, BlockSparseAttentionLayer
 from genus.model.pooler import Pooler
+from genus.model.skeleton import skeleton
 from genus.objectives.supervised.sequence import SequenceClassification
 from hand import equal_rows, stretches
 
@@ -197,7 +198,7 @@ def test_the_same_number_of_parameters(name: str) -> None:
     settings = transformers.BigBirdConfig(**config, vocab_size=recipe.tokens.vocab_size)
     published = {"block_size": 64, "num_random_blocks": 3, "max_position_embeddings": 4096, "vocab_size": 50_358}
     assert published.items() <= settings.to_dict().items()
-    with torch.device("meta"):
+    with skeleton():
         model, learner = transformers.BigBirdForMaskedLM(settings), recipe.learner()
     for ours, official in ((learner, model), (learner.network, model.bert)):
         assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in official.parameters())

@@ -16,6 +16,7 @@ from genus import catalog
 from genus.export.layouts import layout_for
 from genus.export.starting.distillation import TeacherFolder
 from genus.export.verify import verify
+from genus.model.skeleton import skeleton
 from genus.objectives.pretraining.distillation import DistilledMaskedLM
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def test_parameters_equal_hugging_faces_and_the_authors_number(name: str) -> Non
     found = layout_for(recipe, ["masked_lm"])
     assert found is not None
     config = transformers.AutoConfig.for_model(**found[1], vocab_size=recipe.tokens.vocab_size)
-    with torch.device("meta"):
+    with skeleton():
         learner = recipe.learner()
         assert parameters(learner.network) == parameters(transformers.DistilBertModel(config))
         assert parameters(learner) == parameters(transformers.DistilBertForMaskedLM(config))
@@ -100,7 +101,7 @@ def test_parameters_equal_hugging_faces_and_the_authors_number(name: str) -> Non
 
 
 def test_the_published_size() -> None:
-    with torch.device("meta"):
+    with skeleton():
         assert parameters(catalog.load("distilbert").learner().network) == 66_362_880
 
 

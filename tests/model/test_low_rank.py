@@ -18,6 +18,7 @@ from genus.errors import UsageError
 from genus.model.attention.linformer import LinformerAttention, LinformerAttentionLayer, strip_bounds
 from genus.model.attention.plan import Context
 from genus.model.compile import compile_learner
+from genus.model.skeleton import skeleton
 from genus.model.stack.sharing import SharedProjection, Unshared
 from genus.model.transformer import Transformer
 from hand import alone, stretches
@@ -267,7 +268,7 @@ def test_rows_are_roberta_and_as_many_projections_as_the_paper_says(
 ) -> None:
     """Of k x n numbers each (section 4); a longer row has as many more position vectors, of 768 numbers."""
     row, roberta = catalog.load(f"linformer/{name}"), catalog.load("roberta/base")
-    with torch.device("meta"):
+    with skeleton():
         own, theirs = (sum(weight.numel() for weight in each.learner().parameters()) for each in (row, roberta))
     assert own - theirs == projections * rank * length + 768 * (length - 512)
     assert {stage.max_length for stage in row.stages} == {length}

@@ -14,6 +14,7 @@ from genus.batch import Batch
 from genus.cost import cost
 from genus.errors import UsageError
 from genus.model.embedding.tables import FactorizedEmbedding
+from genus.model.skeleton import skeleton
 from genus.model.stack.sharing import CrossLayerSharing, SharedAttention, SharedFeedForward, Unshared
 from genus.model.transformer import Transformer
 
@@ -104,7 +105,7 @@ def test_parameters_of_albert_s_ablation(size: int, shared: str) -> None:
     model = row.model
     assert isinstance(model, Transformer)
     row = replace(row, model=replace(model, stack=STACKS[shared]))
-    with torch.device("meta"):
+    with skeleton():
         learner = row.learner()
     count = sum(parameter.numel() for parameter in learner.network.parameters())
     assert count == cost(row).network

@@ -17,7 +17,7 @@ from genus.cost import component_cost, cost
 from genus.devices import DEVICES, Device
 from genus.plan import Plan, best, main_stage, plan_of, plans, whole_run
 from genus.plan.assumptions import MIXED, Assumptions
-from genus.plan.demand import Workload, memory, traffic
+from genus.plan.demand import Workload, kept, memory, traffic
 from genus.plan.layout import Layout
 
 ZERO: dict[float, dict[int, tuple[float, float, float]]] = {
@@ -74,6 +74,19 @@ def test_traffic_of_every_stage_is_that_of_zero() -> None:
     psi, many = 10**9, 1 << 20
     sent = [traffic(replace(work(psi), rows=many), Layout(stage=stage, data=many), MIXED, 1).data for stage in range(4)]
     assert [round(number / (2 * psi), 3) for number in sent] == [2, 2, 2, 3]
+
+
+def test_split_tokens_divide_all_activations_of_layers() -> None:
+    """Korthikanti et al. 2022, equations 2 and 4: what split matrices leave whole is divided too, for one more gather.
+
+    Of a layer that is 4 s b h elements here: inputs of norms and of sub-layers, without the masks of dropout.
+    """
+    load = Workload.of(gpt(2, 64, 2, batch=8), main_stage(gpt(2, 64, 2, batch=8)))
+    whole, matrices, tokens = (kept(load, Layout(tensor=t, sequence=s)) for t, s in ((1, False), (4, False), (4, True)))
+    assert tokens == pytest.approx(whole / 4)
+    assert matrices - tokens == pytest.approx(2 * 4 * 64 * 3 / 4)
+    sent = [traffic(load, Layout(tensor=4, sequence=s), MIXED, 1).tensor for s in (False, True)]
+    assert sent[1] == pytest.approx(1.25 * sent[0])
 
 
 @pytest.mark.parametrize(("billions", "heads", "hidden", "layers", "batch"), [(*r[:4], r[7]) for r in MEGATRON])

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for
+from genus.model.skeleton import skeleton
 from genus.model.transformer import Transformer
 from genus.optim.lamb import LAMB
 
 if TYPE_CHECKING:
+    import torch
+
     from genus.recipe import Recipe
 
 transformers = pytest.importorskip("transformers")
@@ -32,7 +34,7 @@ def official(recipe: Recipe) -> tuple[int, int]:
     """Return the parameters of the class for pretraining, and of its encoder."""
     _, config = layout_for(recipe, [objective.name for objective in recipe.objectives])
     settings = transformers.AutoConfig.for_model(**config, vocab_size=recipe.tokens.vocab_size)
-    with torch.device("meta"):
+    with skeleton():
         model = getattr(transformers, config["architectures"][0])(settings)
     return parameters(model), parameters(model.base_model)
 
@@ -40,7 +42,7 @@ def official(recipe: Recipe) -> tuple[int, int]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_number_of_parameters(name: str) -> None:
     recipe = catalog.load(name)
-    with torch.device("meta"):
+    with skeleton():
         learner = recipe.learner()
     assert (parameters(learner), parameters(learner.network)) == official(recipe)
 
@@ -50,7 +52,7 @@ def test_about_as_many_as_the_authors_report(name: str) -> None:
     recipe = catalog.load(name)
     if recipe.published.parameters is None:
         pytest.skip("a row of ours")
-    with torch.device("meta"):
+    with skeleton():
         count = parameters(recipe.learner())
     assert abs(count / recipe.published.parameters - 1) < UNEXPLAINED.get(name, ROUNDED)
 

@@ -13,6 +13,7 @@ from genus import catalog
 from genus.batch import Batch, Targets
 from genus.cost import component_cost
 from genus.export.layouts import layout_for
+from genus.model.skeleton import skeleton
 from hand import equal_rows
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def official(recipe: Recipe, heads: list[str]) -> int:
     assert found is not None
     (architecture,) = found[1]["architectures"]
     settings = transformers.AutoConfig.for_model(**found[1], vocab_size=recipe.tokens.vocab_size)
-    with torch.device("meta"):
+    with skeleton():
         return parameters(getattr(transformers, architecture)(settings))
 
 
@@ -50,7 +51,7 @@ def generated(recipe: Recipe) -> Any:
 def test_parameters_equal_hugging_faces(name: str) -> None:
     """Of the discriminator, of the generator, and of both together, in which the embeddings are one."""
     recipe = catalog.load(name)
-    with torch.device("meta"):
+    with skeleton():
         learner = recipe.learner()
     encoder = generated(recipe).generator.encoder(recipe.model)
     generator = replace(recipe, model=encoder, objectives=(generated(recipe).masked,))
@@ -86,7 +87,7 @@ def test_flops_of_both_models_are_what_pytorch_counts(name: str) -> None:
 @pytest.mark.parametrize("name", ["electra/small", "electra/base", "electra/large"])
 def test_parameters_are_about_what_the_authors_report(name: str) -> None:
     recipe = catalog.load(name)
-    with torch.device("meta"):
+    with skeleton():
         learner = recipe.learner()
     assert recipe.published.parameters is not None
     assert abs(parameters(learner.network) / recipe.published.parameters - 1) < ROUNDED

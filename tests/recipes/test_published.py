@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for
 from genus.model.pooler import Pooler
+from genus.model.skeleton import skeleton
 from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
+    import torch
+
     from genus.recipe import Recipe
 
 transformers = pytest.importorskip("transformers")
@@ -32,7 +34,7 @@ def parameters(module: torch.nn.Module) -> int:
 def official(recipe: Recipe, architecture: str) -> int:
     _, config = layout_for(recipe, [objective.name for objective in recipe.objectives])
     settings = transformers.AutoConfig.for_model(**config, vocab_size=recipe.tokens.vocab_size)
-    with torch.device("meta"):
+    with skeleton():
         return parameters(getattr(transformers, architecture)(settings))
 
 
@@ -40,7 +42,7 @@ def official(recipe: Recipe, architecture: str) -> int:
 def test_parameters_equal_hugging_faces(name: str) -> None:
     recipe = catalog.load(name)
     encoder, pretraining = CLASSES[name.split("/")[0]]
-    with torch.device("meta"):
+    with skeleton():
         learner = recipe.learner()
         pooled = recipe.override("model.pooler", Pooler().to_json()).model.build(recipe.tokens.vocab_size)
     assert parameters(pooled) == official(recipe, encoder)
@@ -61,14 +63,14 @@ def test_parameters_equal_hugging_faces(name: str) -> None:
 )
 def test_known_counts_of_the_encoders_with_pooler(name: str, count: int) -> None:
     recipe = catalog.load(name).override("model.pooler", Pooler().to_json())
-    with torch.device("meta"):
+    with skeleton():
         assert parameters(recipe.model.build(recipe.tokens.vocab_size)) == count
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_about_what_the_authors_report(name: str) -> None:
     recipe = catalog.load(name)
-    with torch.device("meta"):
+    with skeleton():
         count = parameters(recipe.learner())
     assert recipe.published.parameters is not None
     assert abs(count / recipe.published.parameters - 1) < ROUNDED

@@ -6,13 +6,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for
+from genus.model.skeleton import skeleton
 from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
+    import torch
+
     from genus.recipe import Recipe
 
 transformers = pytest.importorskip("transformers")
@@ -69,7 +71,7 @@ def test_parameters_equal_hugging_faces(name: str) -> None:
     config = configuration(recipe)
     (architecture,) = config.pop("architectures")
     size = recipe.tokens.vocab_size
-    with torch.device("meta"):
+    with skeleton():
         official = getattr(transformers, architecture)(transformers.AutoConfig.for_model(**config, vocab_size=size))
         ours = recipe.learner()
     assert parameters(ours) == parameters(official) - size

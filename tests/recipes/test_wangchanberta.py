@@ -33,6 +33,8 @@ SMALL = [
     "finetuning.batch=8",
     "finetuning.max_length=64",
 ]
+NEWS = 50
+"""Of which a vocabulary of 1,500 is made."""
 MESSAGES = 24
 """Of which half have one label."""
 LEARNED = 0.9
@@ -51,7 +53,7 @@ def few(source: Path, target: Path, number: int) -> Path:
 def test_news_to_sentiment(shared: Path, tmp_path: Path, tokens: str) -> None:
     pytest.importorskip("pythainlp")
     data = shared / "data"
-    news = few(data / "th_gov_news" / "train.jsonl.xz", tmp_path / "news.jsonl", 150)
+    news = few(data / "th_gov_news" / "train.jsonl.xz", tmp_path / "news.jsonl", NEWS)
     other = {"words": ["tokens.kind=PresegmentedWords", "tokens.min_frequency=2"], "pieces": []}[tokens]
     recipe = catalog.load("wangchanberta/tiny", [*other, *SMALL])
     summary = pipeline.pretrain(recipe, [news], tmp_path / "run", RUN)

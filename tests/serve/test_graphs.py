@@ -23,7 +23,7 @@ EQUAL, ROUNDED = 1e-5, 0.02
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def http(tmp_path_factory: pytest.TempPathFactory, graphs_once: None) -> Iterator[httpx.Client]:
     """Yield a client of a server of models and their graphs."""
     where = tmp_path_factory.mktemp("graphs")
     folders = {

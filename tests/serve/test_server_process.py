@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import os
 import signal
 import socket
@@ -10,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,7 @@ import httpx
 import pytest
 import torch
 
+import forked
 from genus.cli import main
 from genus.cli import serve as command
 from genus.processes import cores
@@ -53,13 +57,15 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Server:
     """A process of the command."""
 
-    def __init__(self, log: Path, *arguments: object) -> None:
+    def __init__(self, log: Path, *arguments: object, before: Callable[[], object] | None = None) -> None:
         self.log = log
-        words = [sys.executable, "-m", "genus", "serve", *map(str, arguments), "--port", "0"]
-        with log.open("w") as file:
-            self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=file, text=True)
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip().replace("localhost", "127.0.0.1")
+        words, (self.printed, out) = ["serve", *map(str, arguments), "--port", "0"], multiprocessing.Pipe(duplex=False)
+        self.process = forked.command(words, log, out, before)
+        assert self.process.pid is not None
+        self.number = self.process.pid
+        out.close()
+        with open(self.printed.fileno(), closefd=False) as lines:
+            self.url = lines.readline().strip().replace("localhost", "127.0.0.1")
 
     def status(self, path: str, seconds: float = PATIENCE) -> int:
         """The status of an answer; 0: there is none."""
@@ -74,26 +80,31 @@ class Server:
 
     def workers(self) -> set[int]:
         """The worker processes that are alive."""
-        return {number for number in children(self.process.pid) if b"spawn_main" in words_of(number)}
+        return {number for number in children(self.number) if b"spawn_main" in words_of(number)}
 
     def ended(self) -> tuple[int, str]:
         """The exit code, and what it said."""
-        return self.process.wait(PATIENCE), self.log.read_text()
+        self.process.join(PATIENCE)
+        assert self.process.exitcode is not None
+        return self.process.exitcode, self.log.read_text()
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.number, number)
 
 
 @contextmanager
-def serving(log: Path, *arguments: object) -> Iterator[Server]:
+def serving(log: Path, *arguments: object, before: Callable[[], object] | None = None) -> Iterator[Server]:
     """Context manager: a process of the command, which has printed its address; in the end nothing is left of it."""
-    server = Server(log, *arguments)
+    server = Server(log, *arguments, before=before)
     workers: set[int] = set()
     try:
         yield server
         workers = server.workers()
     finally:
         server.process.kill()
-        server.process.wait()
-        assert server.process.stdout is not None
-        server.process.stdout.close()
+        server.process.join()
+        server.printed.close()
         wait(lambda: not any(map(alive, workers)), "workers end with the process that started them")
 
 
@@ -150,7 +161,7 @@ def test_what_is_asked_is_answered_before_the_end(folder: Path, tmp_path: Path, 
         thread, statuses = ask_in_thread(server)
         wait(lambda: server.ask("GET", "/api/load").json()["requests"] == 1, "a request is worked on")
         begun = time.monotonic()
-        server.process.send_signal(number)
+        server.send(number)
         wait(lambda: server.status("/health") == 0, "new requests are refused")
         assert not statuses
         found, said = server.ended()
@@ -189,7 +200,7 @@ def test_a_worker_that_dies_is_replaced(folder: Path, tmp_path: Path) -> None:
         assert f"worker process {one} ended by signal 9; another one is started\n" in said
         asked = [ask_in_thread(server) for _ in range(2)]
         wait(lambda: running(server) == 2, "requests are worked on")
-        server.process.send_signal(signal.SIGTERM)
+        server.send(signal.SIGTERM)
         wait(lambda: server.status("/health") == 0, "new requests are refused")
         code, said = server.ended()
         for thread, _ in asked:
@@ -220,10 +231,10 @@ def running(server: Server) -> float:
 def test_workers_end_with_their_parent(folder: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "log", folder, "--workers", 2, *LIMITS) as server:
         wait(lambda: server.status("/health") == 200, "a worker is ready")
-        family = children(server.process.pid)
+        family = children(server.number)
         assert len(server.workers()) == 2
         server.process.kill()
-        server.process.wait()
+        server.process.join()
         wait(lambda: not any(map(alive, family)), "all processes end")
         assert server.status("/health") == 0
         assert "Traceback" not in server.log.read_text(), "a worker that has started since does not miss its parent"
@@ -232,22 +243,25 @@ def test_workers_end_with_their_parent(folder: Path, tmp_path: Path) -> None:
 def test_it_ends_while_its_workers_start(folder: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "log", folder, "--workers", 2) as server:
         wait(lambda: len(server.workers()) == 2, "workers are started")
-        server.process.send_signal(signal.SIGINT)
+        server.send(signal.SIGINT)
         assert server.ended() == (130, "genus: stopped\n")
 
 
-TOLD_TO_END = """
-import importlib, os, signal
-module, _, path = {place!r}.partition(":")
-owner = importlib.import_module(module)
-kind, name = path.split(".")
-owner = getattr(owner, kind)
-original = getattr(owner, name)
-def told(*arguments, **options):
-    os.kill(os.getpid(), signal.SIGTERM)
-    return original(*arguments, **options)
-setattr(owner, name, told)
-"""
+
+def told_to_end(place: str) -> None:
+    """Have the process tell itself to end, once it is at a place."""
+    module, _, path = place.partition(":")
+    kind, name = path.split(".")
+    owner = getattr(importlib.import_module(module), kind)
+    original = getattr(owner, name)
+
+    def told(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments, **options)
+
+    setattr(owner, name, told)
+
+
 PLACES = [
     "genus.serve.process:Serving.application",
     "uvicorn:Config.__init__",
@@ -259,11 +273,9 @@ PLACES = [
 
 @pytest.mark.parametrize("place", PLACES)
 def test_it_ends_well_wherever_it_is_told_to_while_it_starts(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    folder: Path, tmp_path: Path, place: str
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(TOLD_TO_END.format(place=place))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
-    with serving(tmp_path / "log", folder) as server:
+    with serving(tmp_path / "log", folder, before=partial(told_to_end, place)) as server:
         code, said = server.ended()
     assert code == 0
     assert said in ("", "the model's folder has no pooling: vectors are the means of its last hidden states\n")
@@ -273,7 +285,7 @@ def test_it_ends_well_wherever_it_is_told_to_while_it_starts(
 def test_workers_that_are_told_to_end_while_they_start_say_nothing(folder: Path, tmp_path: Path, pause: float) -> None:
     with serving(tmp_path / "log", folder, "--workers", 2) as server:
         time.sleep(pause)
-        server.process.send_signal(signal.SIGTERM)
+        server.send(signal.SIGTERM)
         assert server.ended() == (0, "")
         assert server.ended() == (0, "")
 

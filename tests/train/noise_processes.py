@@ -1,17 +1,20 @@
-"""A run of two processes that measures its noise scale; started by torchrun."""
+"""A run of two processes that measures its noise scale."""
+
+from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from toy_run import RUN, STILL, ToyFeed, toy_learner, toy_train
 
 from genus.train.data import TrainStage
 
-torch.set_num_threads(1)
-learner = toy_learner(seed=int(os.environ["RANK"]), model=STILL)
-run = RUN.override("noise_scale", True)
-toy_train(Path(sys.argv[1]), learner=learner, run=run, stages=[TrainStage(ToyFeed(), 4)])
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def main(folder: Path) -> None:
+    """Make the run."""
+    learner = toy_learner(seed=int(os.environ["RANK"]), model=STILL)
+    run = RUN.override("noise_scale", True)
+    toy_train(folder, learner=learner, run=run, stages=[TrainStage(ToyFeed(), 4)])

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,27 +20,42 @@ import torch
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from toy_run import RUN, STILL, ToyFeed, toy_learner, toy_train
 
+from genus.batch import Batch, Targets
 from genus.errors import GenusError
 from genus.optim import Optimizer
-from genus.optim.pieces import whole
+from genus.optim.adamw import AdamW
+from genus.optim.pieces import held, whole
 from genus.train.agreement import check_processes
 from genus.train.data import MicroBatch, TrainStage
 from genus.train.parallel import Parallel
+from genus.train.parallel.tensor import TensorParallel
 from genus.train.step import TrainStep
 from genus.train.tensor_files import TensorFile
 from genus.train.world import init_distributed, restarted
+from hand import equal_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from genus.objectives import Learner
     from genus.train.loop import Summary
+    from genus.train.run import Run
+    from genus.train.world import World
 
 RANK = int(os.environ.get("RANK", "0"))
 ACCUMULATE = 4
 LARGER = STILL.overlay({"hidden": 64, "feedforward": {"size": 128}, "attention": {"bias": False}})
 """Without biases of keys, whose gradient is 0 but for rounding, which moments divide by itself."""
 STEPS = 4
+SCALES: dict[str, dict[str, Any]] = {
+    "loss_scale": {"kind": "PostNorm"},
+    "gradient_scale/smallest": {"kind": "GradientScaled", "block": {"kind": "PostNorm"}},
+}
+"""Metrics of scales, and blocks that have them."""
+SEQUENCES: dict[str, Parallel] = {"matrices": TensorParallel(), "sequence": TensorParallel(sequence=True)}
 
 
 def train(folder: Path, way: str, **changes: Any) -> Summary:
@@ -98,6 +114,109 @@ def some_steps(choice: Optimizer, way: str) -> dict[str, Any]:
     return {"weights": weights, "norms": norms, "bytes": sizes}
 
 
+def overflow(folder: Path) -> None:
+    """Make a few steps in float16, in each way of `optimizers.json` and with tokens split; step 1 overflows."""
+    ways = json.loads((folder / "optimizers.json").read_text())[0] | {"sequence": SEQUENCES["sequence"].to_json()}
+    for name, way in ways.items():
+        for scale in SCALES:
+            torch.save(half_steps(json.dumps(way), scale), folder / f"{name}-{scale.partition('/')[0]}-{RANK}.found")
+
+
+def half_steps(way: str, scale: str) -> dict[str, Any]:
+    """Return which of some steps in float16 were skipped, scales, losses, and weights at the end.
+
+    Args:
+        way: of parallelism, as JSON.
+        scale: one of `SCALES`.
+    """
+    run = replace(RUN, parallel=Parallel.from_json(json.loads(way)), precision="float16")
+    world, learner = init_distributed(run), toy_learner(model=LARGER.overlay({"block": SCALES[scale]}))
+    train_step = TrainStep(learner, AdamW(lr=1e-3, eps=1e-3), run, world, seed=0)
+    found: dict[str, Any] = {"skipped": [], "scale": [], "loss": []}
+    wrong = False
+
+    def spoil(_: object, __: object, x: torch.Tensor) -> None:
+        if wrong and x.requires_grad:
+            x.register_hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]
+
+    learner.network.embed.register_forward_hook(spoil)  # type: ignore[union-attr]
+    for step in range(STEPS):
+        wrong = step == 1 and world.rank == world.size - 1
+        numbers = range(step * ACCUMULATE + world.data_rank, (step + 1) * ACCUMULATE, world.data_size)
+        own = {number: MicroBatch(ToyFeed()[number], 0.0) for number in numbers}
+        counts = train_step.count(own)
+        result = train_step({number: one.batch for number, one in own.items()}, 0, 1.0, counts.targets).read()
+        found["skipped"].append(result.skipped)
+        found["scale"].append(result.means[scale])
+        found["loss"].append(result.loss)
+    return found | {"weights": {name: whole(weight).clone() for name, weight in learner.held().items()}}
+
+
+def tokens(folder: Path) -> None:
+    """Make a few steps with tokens that are split in each way of `SEQUENCES`, and note what each process keeps."""
+    for name, way in SEQUENCES.items():
+        torch.save(token_steps(way), folder / f"{name}-tokens-{RANK}.found")
+
+
+def token_steps(way: Parallel) -> dict[str, Any]:
+    """Return losses, weights, and bytes kept for the backward pass, of steps of 33 and of 32 tokens."""
+    run = replace(RUN, parallel=way)
+    world, learner = init_distributed(run), toy_learner(model=LARGER)
+    train_step, sizes, losses = TrainStep(learner, AdamW(lr=1e-3, eps=1e-3), run, world, seed=0), [], []
+    for step, rows in enumerate(((3, 11), (2, 16))):
+        batch = odd(rows)
+        counts = train_step.count({step: MicroBatch(batch, 0.0)})
+        with kept_bytes(learner) as size:
+            losses.append(train_step({step: batch}, 0, 1.0, counts.targets).read().loss)
+        sizes.append(size())
+    weights = {name: whole(weight).clone() for name, weight in learner.held().items()}
+    found = {"loss": losses, "weights": weights, "bytes": sizes, "drawn": drawn(way, world)}
+    return found | {what: dropped_out(replace(run, recompute=what), world) for what in ("nothing", "layers")}
+
+
+def dropped_out(run: Run, world: World) -> list[torch.Tensor]:
+    """Return the pieces of weights after a step with dropout."""
+    learner, batch = toy_learner(model=LARGER.override("dropout", "0.5")), odd((3, 11))
+    train_step = TrainStep(learner, AdamW(lr=1e-2), run, world, seed=0)
+    train_step({0: batch}, 0, 1.0, train_step.count({0: MicroBatch(batch, 0.0)}).targets)
+    return [held(weight).detach().clone() for weight in learner.held().values()]
+
+
+def odd(rows: tuple[int, int]) -> Batch:
+    """Return a batch of rows x length tokens, of which the first of each row is a target."""
+    ids = torch.arange(rows[0] * rows[1]).view(rows) % 35 + 5
+    index = torch.arange(0, rows[0] * rows[1], rows[1])
+    return Batch({"tokens": equal_rows(ids)}, {"masked_lm": Targets(index, ids[:, 0].clone())})
+
+
+@contextmanager
+def kept_bytes(learner: Learner) -> Iterator[Callable[[], int]]:
+    """Count the bytes of tensors that are kept for the backward pass, without weights, each memory once."""
+    own = {one.untyped_storage().data_ptr() for one in (*learner.parameters(), *learner.buffers())}
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own and tensor.is_floating_point():
+            found[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield lambda: sum(storage.nbytes() for storage in found.values())
+
+
+def drawn(way: Parallel, world: World) -> torch.Tensor:
+    """Return which states of the first residual connection dropout lets through, of this process's tokens."""
+    learner, found = toy_learner(model=LARGER.override("dropout", "0.5")), list[torch.Tensor]()
+    run = replace(RUN, parallel=way)
+    train_step = TrainStep(learner, AdamW(lr=0.0), run, world, seed=0)
+    layer = learner.network.layers[0]  # type: ignore[index]
+    layer.dropout.register_forward_hook(lambda _, __, out: found.append(out.detach() != 0))
+    batch = odd((2, 16))
+    train_step({0: batch}, 0, 1.0, train_step.count({0: MicroBatch(batch, 0.0)}).targets)
+    return found[0]
+
+
 def killed(folder: Path) -> None:
     """Train; the second process kills itself once, after step 6."""
     calls = iter(range(1, 100))
@@ -142,10 +261,17 @@ def disagreement(folder: Path) -> None:
 
 
 SCENES = {
-    "runs": runs, "optimizers": optimizers, "killed": killed, "full disk": full_disk, "disagreement": disagreement
+    "runs": runs, "optimizers": optimizers, "overflow": overflow, "tokens": tokens, "killed": killed,
+    "full disk": full_disk, "disagreement": disagreement,
 }  # fmt: skip
+
+
+def main(scenes: str, folder: Path) -> None:
+    """Do what the scenes say, one after the other."""
+    for scene in scenes.split(","):
+        SCENES[scene](folder)
+
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for scene in sys.argv[1].split(","):
-        SCENES[scene](Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]))

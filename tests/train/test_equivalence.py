@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from toy_run import RUN, STILL, Joined, ToyFeed, losses, rows, toy_learner, toy_train
 
+from forked import ranks
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
 from genus.train.data import MicroBatch, TrainStage
 from genus.train.step import StepResult, TrainStep
 from genus.train.world import World
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SUMMATION = 1e-5
 """Relative; float32 gradients are summed in another order."""
@@ -38,9 +40,7 @@ def test_two_processes(tmp_path: Path) -> None:
     Interrupted by a signal to the second process alone, both stop after the same step, and both resume.
     """
     toy_train(tmp_path / "one")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = [str(Path(__file__).with_name("two_processes.py")), str(tmp_path)]
-    subprocess.run([*torchrun, *script], check=True, timeout=300)
+    ranks(2, "two_processes", tmp_path)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "whole")
     assert [step for step, _ in one] == [step for step, _ in two]
     assert [loss for _, loss in one] == pytest.approx([loss for _, loss in two], rel=SUMMATION)

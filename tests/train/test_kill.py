@@ -11,6 +11,7 @@ import pytest
 import torch
 from toy_run import RUN, ToyFeed, rows, toy_train
 
+from forked import process
 from genus.recipe import Budget
 from genus.train.checkpoint import Checkpoints
 from genus.train.data import TrainStage
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 STEPS, EVERY = 60, 5
 PATIENCE = 120.0
 """Seconds for a run of two: one that takes longer hangs."""
-PRELOAD = ["genus.train.loop", "genus.model.transformer", "genus.objectives.pretraining.masked_lm", "torch._dynamo"]
-"""`torch._dynamo` is imported by the first update of an optimizer, which would be most of the time of a short run."""
 
 
 def short_run(folder: Path, resume: bool) -> None:
@@ -42,17 +41,13 @@ def short_run(folder: Path, resume: bool) -> None:
 
 def start(folder: Path, resume: bool) -> BaseProcess:
     """Start the run as a fork of a clean process that has imported PyTorch."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=short_run, args=(folder, resume))
-    process.start()
-    return process
+    return process(short_run, folder, resume)
 
 
-def finish(process: BaseProcess) -> None:
-    process.join(PATIENCE)
-    process.kill()
-    assert process.exitcode == 0
+def finish(running: BaseProcess) -> None:
+    running.join(PATIENCE)
+    running.kill()
+    assert running.exitcode == 0
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
@@ -71,14 +66,14 @@ def test_kill(tmp_path: Path, kills: int) -> None:
         runs += 1
         resume = False
         while True:
-            process = start(folder, resume)
-            process.join(moments.uniform(0.0, duration) if landed < kills else PATIENCE)
-            process.kill()
-            process.join()
+            running = start(folder, resume)
+            running.join(moments.uniform(0.0, duration) if landed < kills else PATIENCE)
+            running.kill()
+            running.join()
             resume = True
-            if process.exitcode == 0:
+            if running.exitcode == 0:
                 break
-            assert process.exitcode == -9
+            assert running.exitcode == -9
             landed += 1
             assert_whole(folder)
         assert rows(folder) == wanted

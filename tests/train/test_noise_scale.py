@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from toy_run import RUN, STILL, ToyFeed, losses, rows, toy_learner, toy_train
 
+from forked import ranks
 from genus.errors import UsageError
 from genus.train.data import TrainStage
 from genus.train.noise_scale import NoiseScale, suggestion
 from genus.train.world import World
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SALT = 3
 """Of a feed whose first step has an estimate above 0."""
@@ -30,12 +32,10 @@ def test_of_a_quadratic_with_known_noise(length: float) -> None:
     noise, found = NoiseScale(ALONE), list[float]()
     for _ in range(1500):
         x = SIGMA * torch.randn(MICRO, ROWS, DIMENSIONS, generator=draw)
-        weight.grad = None
-        for place in range(MICRO):
-            ((weight - x[place]) ** 2 / 2).sum(-1).mean().div(MICRO).backward()  # type: ignore[no-untyped-call]
-            if place == 0:
-                noise.first([weight], ROWS, MICRO)
-        assert weight.grad is not None
+        gradients = (weight.detach() - x.mean(1)) / MICRO  # that of each micro-batch, as it is accumulated
+        weight.grad = gradients[0]
+        noise.first([weight], ROWS, MICRO)
+        weight.grad = gradients.sum(0)
         found.append(float(noise.of_step(weight.grad.norm())))
     expected = DIMENSIONS * SIGMA**2 / length**2
     assert sum(found[-500:]) / 500 == pytest.approx(expected, rel=0.1)
@@ -78,9 +78,7 @@ def scale(small: list[torch.Tensor], large: torch.Tensor, b: int, whole: int) ->
 
 def test_two_processes_measure_their_first_micro_batches(tmp_path: Path) -> None:
     """Of four micro-batches, the first of each process: gradients that no process has summed yet."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = [str(Path(__file__).with_name("noise_processes.py")), str(tmp_path)]
-    subprocess.run([*torchrun, *script], check=True, timeout=300)
+    ranks(2, "noise_processes", tmp_path)
     each = gradients(4)
     expected = scale([(4 * part).norm() ** 2 for part in each[:2]], sum(each, torch.tensor(0.0)).norm() ** 2, 2, 8)
     assert expected is not None

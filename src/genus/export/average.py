@@ -12,6 +12,7 @@ import torch
 
 from genus.errors import GenusError, UsageError
 from genus.export.folder import save
+from genus.model.skeleton import skeleton
 from genus.recipe import Recipe
 from genus.run_folder import RunFolder
 from genus.tokens.tokenizer import Tokenizer
@@ -41,7 +42,7 @@ def average_checkpoints(run: Path, last: int, out: Path, *, replaced: Collection
     """
     paths = last_checkpoints(run, last)
     recipe = RunFolder(run).choices(Recipe)
-    with torch.device("meta"):  # skips the initialization of weights that are loaded next
+    with skeleton():  # skips the initialization of weights that are loaded next
         learner = recipe.learner()
     learner.load(mean(paths, learner.tensors()))
     steps = [int(path.name.rpartition("-")[2]) for path in paths]

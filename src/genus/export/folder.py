@@ -22,6 +22,7 @@ from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
 from genus.export.usage import FILES, read_usage, write_usage
 from genus.export.weights import read_weights, weight_files
 from genus.files import beside, read_json, write_json
+from genus.model.skeleton import skeleton
 from genus.objectives.supervised import FineTuned
 from genus.part import diff
 from genus.recipe import Recipe
@@ -196,7 +197,7 @@ def assemble(
         recipe = replace(started, padded_vocab_size=padded)
     except ValueError as error:
         raise GenusError(str(error)) from None
-    with torch.device("meta"):  # skips the initialization of weights that are loaded next
+    with skeleton():  # skips the initialization of weights that are loaded next
         learner = recipe.exported.learner()
     for name in [name for name in learner.heads if name not in heads]:
         del learner.heads[name]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from genus.errors import GenusError, near
 from genus.export.translate import shorten
 from genus.export.weights import converted
+from genus.model.skeleton import skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import torch
     from torch import Tensor
 
     from genus.objectives import Learner
@@ -52,7 +52,7 @@ def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe, dtype: 
     if (named := config.get("architectures")) != [recipe.name]:
         other = ", ".join(map(str, named)) if isinstance(named, list) else str(named)
         raise GenusError(f"recipe.json is of {recipe.name}, config.json of {other}: they do not belong together")
-    with torch.device("meta"):  # skips the initialization of weights that are loaded next
+    with skeleton():  # skips the initialization of weights that are loaded next
         learner = recipe.exported.learner()
     _keep(learner, config.get("heads"))
     learner.load(dict(_read(learner.tensors(), weights, dtype)))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import Tensor, nn
 
 from genus.errors import UsageError
 from genus.model.attention.plan import Context
 from genus.model.embedding import Embedding
 from genus.model.embedding.tables import FactorizedEmbedding, FactorizedEmbeddingModule, ProjectedEmbedding
+from genus.model.skeleton import skeleton
 from genus.model.transformer import Transformer, TransformerNetwork
 from genus.part import Count, Part
 
@@ -113,7 +113,7 @@ class GeneratorNetwork(nn.Module):
 
     def whole(self, embed: EmbeddingModule) -> TransformerNetwork:
         """Return the generator with the model's embeddings as one encoder network: the same tensors, no copies."""
-        with torch.device("meta"):  # all weights are replaced
+        with skeleton():  # all weights are replaced
             network = TransformerNetwork(self.encoder, embed.tokens.num_embeddings)
         for name, table in embed.named_children():
             if name in dict(network.embed.named_children()):

@@ -180,6 +180,8 @@ class ResidualBranch(nn.Module):
         """H, the size of its output."""
         return self.out.out_features
 
+    gathers: bool = False
+    """Whether column splits read its input as it is, and nothing else does (`split_tokens`)."""
     unit: int = 1
     """Outputs of its column splits that stay together, such as those of a head."""
 

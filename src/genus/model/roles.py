@@ -58,6 +58,13 @@ def sublayers(network: nn.Module) -> Iterator[tuple[str, ResidualBranch]]:
             yield name, module
 
 
+def stacks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of each stack of layers."""
+    for name, module in network.named_modules():
+        if name.rpartition(".")[2] == LAYERS:
+            yield name, module
+
+
 def norms(network: nn.Module) -> Iterator[nn.Module]:
     """Yield the normalizations with parameters."""
     for module in network.modules():

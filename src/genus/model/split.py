@@ -16,15 +16,20 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from genus.model.split_tokens import scatter
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch.distributed import ProcessGroup
 
+    from genus.model.split_tokens import GatheredTokens, SplitTokens
+
 Split = Literal["column", "row", "vocabulary"]
 """How a linear map or an embedding is split."""
-APART = 0x9E3779B9
-"""Distance between seeds of random draws that differ between processes: 2^32 divided by the golden ratio."""
+APART, APART_OUTSIDE = 0x9E3779B9, 0x6A09E667
+"""Distances between seeds of random draws that differ between processes: 2^32 divided by the golden ratio; and, outside
+of sub-layers, 2^32 times the fraction of the square root of 2."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,10 @@ class Entrance:
         self.peers = peers
         self.given: Tensor | None = None
         self.entered: Tensor | None = None
+        self.tokens: SplitTokens | None = None
+        """The division of tokens outside of the sub-layer; None: all processes have all."""
+        self.gathered: GatheredTokens | None = None
+        """Those tokens, gathered; their gradient is summed where it is scattered."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the tensor, entered."""
@@ -131,7 +140,11 @@ class Entrance:
 
     def close(self) -> None:
         """Forget the tensor, at the end of the sub-layer."""
-        self.given = self.entered = None
+        self.given = self.entered = self.gathered = None
+
+    def leave(self, x: Tensor) -> Tensor:
+        """Return the sum of what each process computed: of all tokens, or of its own where tokens are split."""
+        return leave(x, self.peers) if self.tokens is None else scatter(x, self.tokens)
 
 
 class ColumnLinear(nn.Linear):
@@ -141,6 +154,9 @@ class ColumnLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return the outputs (..., F / parts) that this process holds."""
+        gathered = self.entrance.gathered
+        if gathered is not None and x is gathered.whole:
+            return gathered.linear(self.weight, self.bias)
         return F.linear(self.entrance(x), self.weight, self.bias)
 
 
@@ -152,7 +168,7 @@ class RowLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return all outputs for the inputs (..., F / parts) of every process."""
         self.entrance.close()
-        out = leave(F.linear(x, self.weight), self.entrance.peers)
+        out = self.entrance.leave(F.linear(x, self.weight))
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
@@ -169,7 +185,7 @@ class VocabularyEmbedding(nn.Embedding):
         return leave(found, self.peers)
 
 
-def draw_apart(branch: nn.Module, number: int, peers: Peers) -> None:
+def draw_apart(branch: nn.Module, number: int, peers: Peers, distance: int = APART) -> None:
     """Let a sub-layer draw other random numbers in every process, such as dropout of its heads.
 
     The generator goes on as if nothing was drawn, so that all else is drawn alike in all processes.
@@ -179,7 +195,7 @@ def draw_apart(branch: nn.Module, number: int, peers: Peers) -> None:
     def forward(*given: Any, **named: Any) -> Any:
         if not branch.training:
             return inner(*given, **named)
-        seed = torch.initial_seed() + APART * (1 + number * peers.parts + peers.place)
+        seed = torch.initial_seed() + distance * (1 + number * peers.parts + peers.place)
         with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda._initialized else []):
             torch.manual_seed(seed % 2**63)
             return inner(*given, **named)

@@ -5,7 +5,7 @@ All is computed from the recipe's choices and stated figures (`Assumptions`); no
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from genus.plan.demand import Memory, Seconds, Workload, memory, micro_batches, seconds, traffic
@@ -188,7 +188,7 @@ def whole_run(recipe: Recipe, plan: Plan) -> Run:
         groups = next(size for size in range(min(plan.layout.data, work.rows), 0, -1) if work.rows % size == 0)
         if groups < plan.layout.data:
             small.append(f"stages.{number} with {work.rows}")
-        layout = Layout(plan.layout.pipeline, plan.layout.tensor, plan.layout.stage, plan.layout.recompute, groups)
+        layout = replace(plan.layout, data=groups)
         size = max(size for size in divisors(work.rows // groups) if size <= max(1, plan.micro_batch))
         steps = amount / (work.rows * work.length)
         tokens, flops = tokens + amount, flops + steps * work.flops

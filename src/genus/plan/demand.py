@@ -85,9 +85,9 @@ def memory(work: Workload, layout: Layout, storage: Storage, micro_batch: int) -
 
     Stage 1 divides moments, 2 gradients too, 3 weights too, of which two layers are then whole at a time. Split
     matrices divide all parameters, and of the activations what lies between a sub-layer's two ends (inputs of norms and
-    of sub-layers are whole in every device).
+    of sub-layers are whole in every device, unless tokens are split).
 
-    Source: Rajbhandari et al. 2020 (ZeRO), section 5; Korthikanti et al. 2022 (arXiv:2205.05198), equations 1 and 2.
+    Source: Rajbhandari et al. 2020 (ZeRO), section 5; Korthikanti et al. 2022 (arXiv:2205.05198), equations 1, 2 and 4.
     """
     own = work.parameters / (layout.tensor * layout.pipeline)
     shares = [layout.data if layout.stage >= stage else 1 for stage in (1, 2, 3)]
@@ -109,11 +109,12 @@ def kept(work: Workload, layout: Layout) -> float:
 
     Of a pipeline, the first stage keeps those of as many micro-batches as there are stages: the same as without.
     """
-    whole = 2 * work.branches if layout.tensor > 1 else 0.0
+    whole = 2 * work.branches if layout.tensor > 1 and not layout.sequence else 0.0
     all_layers = whole + max(0.0, work.activations - whole) / layout.tensor
     if not layout.recompute:
         return all_layers
-    return work.branches / 2 + all_layers / work.layers  # inputs of all layers, and everything of one
+    inputs = work.branches / 2 / (layout.tensor if layout.sequence else 1)
+    return inputs + all_layers / work.layers  # inputs of all layers, and everything of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +150,15 @@ def traffic(work: Workload, layout: Layout, storage: Storage, micro_batch: int) 
     """Return the bytes that one device sends in a step, with ring algorithms.
 
     An all-reduce of M bytes over n devices sends 2 (n - 1) / n M, gathering or scattering half of that. Every sub-layer
-    is summed over its devices once forward and once backward, and once more where it is computed again. Gradients are
-    reduced once a step, from stage 2 on for every micro-batch; weights are gathered once a step in stages 1 and 2, and
-    twice for every micro-batch in stage 3.
+    is summed over its devices once forward and once backward, and once more where it is computed again; where tokens
+    are split, they are gathered once more in the backward pass. Gradients are reduced once a step, from stage 2 on for
+    every micro-batch; weights are gathered once a step in stages 1 and 2, and twice for every micro-batch in stage 3.
 
-    Source: Shoeybi et al. 2019, section 3; Rajbhandari et al. 2020, section 7.
+    Source: Shoeybi et al. 2019, section 3; Rajbhandari et al. 2020, section 7; Korthikanti et al. 2022, section 4.2.2.
     """
     t, d = layout.tensor, layout.data
     tokens = work.rows * work.length / d
-    passes = 3 if layout.recompute else 2
+    passes = (3 if layout.recompute else 2) + (0.5 if layout.sequence else 0.0)
     sums = passes * work.branches * tokens * storage.activations / layout.pipeline
     own = work.parameters / (t * layout.pipeline)
     micro = micro_batches(work, layout, micro_batch)

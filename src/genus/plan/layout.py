@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from genus.part import leaves
@@ -34,6 +35,8 @@ class Layout:
     """Whether a layer's activations are computed again in the backward pass."""
     data: int = 1
     """Groups of devices, each with micro-batches of its own."""
+    sequence: bool = False
+    """Whether tokens are split too, outside of sub-layers."""
 
     @property
     def devices(self) -> int:
@@ -46,7 +49,7 @@ class Layout:
         kinds = ("replicated", "moments sharded", "moments and gradients sharded", "all sharded")
         words = [f"{kinds[self.stage]} over {self.data}" if self.data > 1 else "one group"]
         if self.tensor > 1:
-            words.insert(0, f"matrices split in {self.tensor}")
+            words.insert(0, f"{'matrices and tokens' if self.sequence else 'matrices'} split in {self.tensor}")
         if self.pipeline > 1:
             words.insert(0, f"layers in a pipeline of {self.pipeline}")
         return ", ".join([*words, *(["layers computed again"] if self.recompute else [])])
@@ -57,6 +60,8 @@ class Layout:
         chosen = {"parallel": sharded[0]} if self.tensor == 1 else {"parallel": "TensorParallel"}
         if self.tensor > 1:
             chosen |= {"parallel.size": str(self.tensor), "parallel.data": sharded[0]}
+        if self.sequence:
+            chosen["parallel.sequence"] = "true"
         if self.stage:
             place = "parallel" if self.tensor == 1 else "parallel.data"
             chosen[f"{place}.stage"] = str(self.stage)
@@ -95,5 +100,5 @@ def layouts(recipe: Recipe, count: int, machine: int, batch: int, pipelines: Seq
             if rest or batch % data or any(size % tensor for size in divided):
                 continue
             for stage in STAGES if data > 1 else STAGES[:1]:
-                for recompute in (False, True):
-                    yield Layout(pipeline, tensor, stage, recompute, data)
+                for recompute, sequence in product((False, True), (False, True) if tensor > 1 else (False,)):
+                    yield Layout(pipeline, tensor, stage, recompute, data, sequence)

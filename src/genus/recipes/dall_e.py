@@ -7,9 +7,9 @@ trained discrete VAE, which makes their codes before a run begins (`--teacher`).
 
 Deviations: codes are made once, of the middle of each image, where published training cuts another square each time
 (listing 2). The step size was halved whenever the loss no longer fell, five times in all: here it falls along a cosine
-to the same last value. The average of the weights takes each update, not every 25th. Half precision with a gradient
-scale of each block, and gradients compressed between processes, are not here: bfloat16 has the range that the scales
-make up for (appendix D, note 12).
+to the same last value. The average of the weights takes each update, not every 25th. Gradients compressed between
+processes are not here. In float16 (`--run precision=float16`) each residual branch has a gradient scale, as published;
+bfloat16 needs none (appendix D, note 12). Weights and moments are in float32, where published ones were in 16 bits.
 """
 
 from dataclasses import replace
@@ -19,9 +19,11 @@ from genus.model.activation import Gelu
 from genus.model.attention.alternating import AlternatingAttention
 from genus.model.attention.image_masks import ColumnMask, ConvolutionMask, RowMask
 from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.block.gradient_scaled import GradientScaled
 from genus.model.block.residual import PreNorm
 from genus.model.embedding.codes import TextThenCodes
 from genus.model.feedforward.mlp import MLP
+from genus.model.gradient_scale import GradientScale
 from genus.model.initialization import Normal
 from genus.model.norm import Identity, LayerNorm
 from genus.model.position.grid import TextThenGrid
@@ -84,7 +86,20 @@ FULL = Recipe(
     ),
     tokens=EndOfWordByteBPE(vocab_size=16_384, special_tokens=CAPTION),  # section 2.2: lower-cased; which BPE is ours
     examples=CaptionedCodes(text=256, grid=32, codes=8192, side=256),  # section 2.2
-    model=DECODER,
+    model=replace(
+        DECODER,
+        block=GradientScaled(  # section 2.4, figure 4
+            block=PreNorm(),
+            scale=GradientScale(
+                initial=8192.0,  # appendix D, 1: 2^13
+                doubling=1000,  # appendix D, 1: multiplied by 2^(1/1000)
+                halving=2,  # appendix D, 1: divided by the square root of 2
+                window=125,  # appendix D, 1
+                smallest=128.0,  # appendix D, 1: 2^7
+                largest=16777216.0,  # appendix D, 1: 2^24
+            ),
+        ),
+    ),
     objectives=(
         TextThenImageLM(
             text=256,  # section 2.2

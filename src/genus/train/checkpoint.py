@@ -5,7 +5,8 @@ A run's folder holds `checkpoints/checkpoint-<step>/` with
 * `model.safetensors`: the learner's parameters and buffers,
 * `optimizer.safetensors`: the optimizer's tensors, as `<index of the parameter>.<name>`,
 * `memory.safetensors`: the memory of a recurrent network, if any, as `<task step>.<place in the step>.<name>`, and what
-  data that depend on the weights were made of, as `feed.<name>`,
+  data that depend on the weights were made of, as `feed.<name>`, and the scales of float16's gradients, as
+  `scale.<name>`,
 * `state.json`: the progress, and the optimizer state that is not tensors,
 * `recipe.json`: the choices of the run,
 * `manifest.json`: the SHA-256 of each of these files.

@@ -47,7 +47,8 @@ class Display:
             print(f"{self.title}: {row['spent']:.0%}, {line}", file=sys.stderr, flush=True)
 
     def _line(self, row: dict[str, Any]) -> str:
-        words = [f"step {row['step']:,}", f"loss {row['loss']:.3f}", f"{row['tokens_per_second']:,.0f} tokens/s"]
+        loss = f"loss {row['loss']:.3f}" if "loss" in row else "skipped"
+        words = [f"step {row['step']:,}", loss, f"{row['tokens_per_second']:,.0f} tokens/s"]
         if "utilization" in row:
             words.append(f"{row['utilization']:.0%} of peak")
         if math.isfinite(row.get("noise_scale", math.nan)):

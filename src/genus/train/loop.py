@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from genus.train.notes import Notes
     from genus.train.run import Run
 
-MADE = "feed."
-"""Prefix of what a feed made, in the memory of a checkpoint."""
+MADE, SCALE = "feed.", "scale."
+"""Prefixes of what a feed made, and of the state of gradient scaling, in the memory of a checkpoint."""
 Evaluate = Callable[[Learner], dict[str, float]]
 Publish = Callable[[Learner], None]
 
@@ -199,11 +199,10 @@ class Loop:
             return
         progress, result = before[0], before[1].read()
         if not result.finite:
-            self._refuse(
-                f"step {progress.step}: the loss is {result.loss:g} and the gradient's norm {result.gradient_norm:g}"
-            )
-        self.progress = replace(self.progress, loss=result.loss)
-        shown = replace(progress, loss=result.loss, seconds=self.progress.seconds)
+            self._refuse(f"step {progress.step}: {self.train_step.scaling.failure(result)}")
+        loss = self.progress.loss if result.skipped else result.loss
+        self.progress = replace(self.progress, loss=loss)
+        shown = replace(progress, loss=loss, seconds=self.progress.seconds)
         self.record.step(shown, result, partial(seen, self.stages, shown))
 
     def _settle(self) -> None:
@@ -247,7 +246,9 @@ class Loop:
         if self.checkpoints:
             feed = self.stages[self.progress.stage].feed
             made = feed.tensors() if isinstance(feed, DependentFeed) else {}
-            remembered = train_step.memories.tensors(self.world) | {MADE + name: one for name, one in made.items()}
+            remembered = train_step.memories.tensors(self.world)
+            for prefix, tensors in ((MADE, made), (SCALE, train_step.scaling.tensors())):
+                remembered |= {prefix + name: one for name, one in tensors.items()}
             (new,) = self.world.sum([], [float(first and step not in self.checkpoints.steps())])
             if new and (first or divided):
                 self.writer.wait()  # at most one snapshot is in memory
@@ -279,9 +280,14 @@ def _resumed(
     newest = checkpoints.folder / name
     progress = checkpoints.read(newest, train_step.learner, train_step.optimizer)
     kept, feed = memory(newest), stages[progress.stage].feed
-    train_step.memories.restore({name: one for name, one in kept.items() if not name.startswith(MADE)}, world)
+    parts = {
+        prefix: {name.removeprefix(prefix): one for name, one in kept.items() if name.startswith(prefix)}
+        for prefix in (MADE, SCALE)
+    }
+    train_step.memories.restore({name: one for name, one in kept.items() if not name.startswith((MADE, SCALE))}, world)
+    train_step.scaling.restore(parts[SCALE])
     if isinstance(feed, DependentFeed):
-        feed.restore({name.removeprefix(MADE): one for name, one in kept.items() if name.startswith(MADE)})
+        feed.restore(parts[MADE])
     if world.rank == 0:
         checkpoints.set_aside_after(progress.step)
         checkpoints.prune()

@@ -20,13 +20,13 @@ TRIES = 5
 
 @functools.cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Return the peak FLOP/s: from the data sheet for a GPU in bfloat16, otherwise the best measured matrix product.
+    """Return the peak FLOP/s: from the data sheet for a GPU in 16 bits, otherwise the best measured matrix product.
 
-    It is None for a GPU in bfloat16 without a known data sheet: a measured rate is below the peak and would overstate
+    It is None for a GPU in 16 bits without a known data sheet: a measured rate is below the peak and would overstate
     utilization. On a CPU it is the rate of one thread in its own CPU time, times the number of threads, so that other
     load on the machine does not lower it.
     """
-    if device.type == "cuda" and dtype is torch.bfloat16:
+    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         known = known_as(torch.cuda.get_device_name(device))
         return None if known is None else known.flops
     matrix = torch.ones(SIDE[device.type], SIDE[device.type], device=device, dtype=dtype)

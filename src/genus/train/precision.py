@@ -1,4 +1,4 @@
-"""Mixed precision: float32, or bfloat16 autocast where the device is faster in bfloat16."""
+"""Mixed precision: float32, or autocast to bfloat16 or float16; `auto` is bfloat16 where the device is faster in it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 def number_format(precision: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of a run's `precision` on a device; `auto` is bfloat16 where it is faster, else float32."""
+    """Return the dtype of a run's `precision` on a device; `auto` is bfloat16 where it is faster, else float32.
+
+    In float8, which is of linear maps in training alone, it is bfloat16.
+    """
     if precision == "auto":
         return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float8": torch.bfloat16}
+    return known[precision]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

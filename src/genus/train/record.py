@@ -78,6 +78,8 @@ class Record:
             "seconds": progress.seconds,
             **self._rates(progress),
         }
+        if result.skipped:  # what is not finite is no value of a curve
+            row = {name: value for name, value in row.items() if value is not None and math.isfinite(value)}
         self.before = progress
         if math.isfinite(row.get("noise_scale", math.nan)):
             self.noise = row["noise_scale"]

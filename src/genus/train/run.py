@@ -14,8 +14,9 @@ class Run(Part):
 
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` is CUDA where there is one."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto` is bfloat16 autocast where the device is faster with it, else float32."""
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float8"] = "auto"
+    """`auto` is bfloat16 autocast where the device is faster with it, else float32; float16 is for devices without
+    bfloat16, and scales gradients; float8 is bfloat16 with the linear maps of layers in 8 bits while a run trains."""
     parallel: Parallel = Replicated()
     """How the processes that `torchrun` starts share the work and the memory."""
     recompute: Literal["nothing", "layers", "selected"] = "nothing"

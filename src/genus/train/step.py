@@ -12,14 +12,18 @@ import torch
 from genus.batch import IGNORE
 from genus.errors import UsageError
 from genus.model.compile import compile_learner
+from genus.model.gradient_scale import leave_gradients, scaled_branches
 from genus.objectives.joint import joint_heads
 from genus.optim.clipping import clip_gradients
 from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import by_depth, frozen
+from genus.train.block_scales import BlockScales
+from genus.train.float8 import check_float8, convert_linear_maps
+from genus.train.gradient_scaling import GradientScaling, LossScale
 from genus.train.memory import Memories
 from genus.train.noise_scale import NAME, NoiseScale
 from genus.train.parallel.local import LocalParameters
-from genus.train.precision import autocast
+from genus.train.precision import number_format
 from genus.train.recompute import recompute
 
 if TYPE_CHECKING:
@@ -68,15 +72,20 @@ class StepResult:
     lr: float
     """Learning rate: the peak rate times the schedule's factor."""
     finite: bool
-    """False if this or an earlier loss or gradient is not finite; the update was then skipped."""
+    """False if this or an earlier loss or gradient is not finite; the update was then skipped, and the run ends."""
+    skipped: bool = False
+    """Whether the update was skipped because float16's gradients are not finite; the run goes on."""
 
 
 class PendingResult:
     """The result of an update that the device may not have finished; only `read` synchronizes with the device."""
 
-    def __init__(self, losses: Sums, norm: Tensor, loss: Tensor, failed: Tensor, counts: Sums, lr: float) -> None:
+    def __init__(
+        self, losses: Sums, norm: Tensor, loss: Tensor, scaling: GradientScaling, counts: Sums, lr: float
+    ) -> None:
         self.names, self.counts, self.lr = list(losses), counts, lr
-        values = torch.stack([loss.detach().float(), norm.detach().float(), failed, *losses.values()])
+        found = (loss.detach().float(), norm.detach().float(), scaling.failed, scaling.skip)
+        values = torch.stack([*found, *losses.values()])
         self.ready: torch.cuda.Event | None = None
         self.values = values
         if values.is_cuda:
@@ -89,16 +98,17 @@ class PendingResult:
         """Wait until the device has finished the update, and return its result."""
         if self.ready is not None:
             self.ready.synchronize()
-        loss, norm, failed, *sums = self.values.tolist()
+        loss, norm, failed, skip, *sums = self.values.tolist()
         losses = {name: torch.tensor(value) for name, value in zip(self.names, sums, strict=True)}
-        return StepResult(loss, means(losses, self.counts), norm, self.lr, failed == 0)
+        return StepResult(loss, means(losses, self.counts), norm, self.lr, failed == 0, skip > 0)
 
 
 class TrainStep:
     """Training step, whose updates do not depend on the number of processes and workers or on interruptions.
 
-    It never synchronizes with the device. A loss or a gradient that is not finite sets `failed`, which skips this and
-    all later updates on the device (`found_inf` of fused optimizers) until the result is read.
+    It does not synchronize with the device. A loss or a gradient that is not finite sets `scaling.failed`, which skips
+    this and all later updates on the device (`found_inf` of fused optimizers) until the result is read. In float16 it
+    skips this one alone; then optimizers of others than fused kernels, whose moments would change, wait for the device.
     """
 
     def __init__(
@@ -130,7 +140,7 @@ class TrainStep:
         if choice.averages and run.parallel.divides:
             raise UsageError("optimizer: averages of weights are kept where a process has all of them; take "
                              "run.parallel=Replicated")  # fmt: skip
-        self.learner, self.choice, self.world, self.precision, self.seed = learner, choice, world, run.precision, seed
+        self.learner, self.choice, self.world, self.seed = learner, choice, world, seed
         self.parallel, self.memories = run.parallel, Memories()
         self.replica = placed(learner, run, world)
         self.frozen = [frozen(learner, patterns) for patterns in updated]
@@ -140,14 +150,19 @@ class TrainStep:
         self.local = LocalParameters(self.optimizer)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.noise = NoiseScale(world) if run.noise_scale else None
-        if self.noise and (self.joint or run.parallel.divides):
-            raise UsageError("run.noise_scale: not measured of losses that compare examples, nor of divided weights")
-        self.failed = torch.zeros((), device=world.device)
+        self.scaling = gradient_scaling(run.precision, world, learner, self.local)
+        if self.noise and (self.joint or run.parallel.divides or self.scaling.skips):
+            raise UsageError("run.noise_scale: not measured of losses that compare examples, nor of divided weights or "
+                             "float16's scaled gradients")  # fmt: skip
         groups, here = self.optimizer.param_groups, {parameter.device for parameter in self.parameters}
-        self.stoppable = isinstance(self.optimizer, ForeachOptimizer) or all(group.get("fused") for group in groups)
-        self.stoppable &= here <= {self.failed.device}  # not where the update is computed on the CPU
+        fused = all(group.get("fused") for group in groups)
+        if self.scaling.skips:
+            self.stoppable = fused and not choice.averages
+        else:
+            self.stoppable = fused or isinstance(self.optimizer, ForeachOptimizer)
+        self.stoppable &= here <= {self.scaling.skip.device}  # not where the update is computed on the CPU
         if self.stoppable:
-            self.optimizer.found_inf = self.failed  # type: ignore[attr-defined]
+            self.optimizer.found_inf = self.scaling.skip  # type: ignore[attr-defined]
 
     def count(
         self,
@@ -180,18 +195,21 @@ class TrainStep:
         for parameter in self.frozen[stage]:
             parameter.grad = None  # optimizers pass over it, whatever kind they are
         self.local.take()
+        self.scaling.unscale(self.parameters)
         norm = clip_gradients(self.parameters, self.choice).to(self.world.device)
         loss = self.learner.objective(sums, counts)
-        self.failed.copy_((self.failed > 0) | ~(loss.isfinite() & norm.isfinite()))
+        self.scaling.update(loss.isfinite() & norm.isfinite())
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        if self.stoppable or not self.failed.item():
+        if self.stoppable or not self.scaling.skip.item():
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.noise:
             sums, counts = sums | {NAME: self.noise.of_step(norm)}, counts | {NAME: torch.ones(())}
+        measured = self.scaling.measured()
+        sums, counts = sums | measured, counts | {name.split("/")[0]: torch.ones(()) for name in measured}
         self.local.release()
-        return PendingResult(sums, norm, loss, self.failed, counts, self.choice.lr * factor)
+        return PendingResult(sums, norm, loss, self.scaling, counts, self.choice.lr * factor)
 
     def weights_are_finite(self) -> bool:
         """Return whether all weights of all processes are finite; this synchronizes with the device."""
@@ -207,6 +225,7 @@ class TrainStep:
         random state and results do not depend on the number of processes.
         """
         totals: Sums = {}
+        self.scaling.begin(len(batches))
         whole, cotangents = self._joint_losses(batches, stage)
         for place, (number, batch) in enumerate(batches.items()):
             slot = self.world.data_rank + place * self.world.data_size
@@ -214,13 +233,15 @@ class TrainStep:
             batch = replace(batch, cotangents=cotangents.get(number, {}))
             with self.parallel.accumulate(self.replica, last=place == len(batches) - 1):
                 step: Step = self._forward(batch, stage, number)
-                self.learner.objective(step.sums, counts).backward()  # type: ignore[no-untyped-call]
+                loss = self.scaling.scaled(self.learner.objective(step.sums, counts))
+                loss.backward()  # type: ignore[no-untyped-call]
             if self.noise and place == 0:
                 fixed = {id(weight) for weight in self.frozen[stage]}
                 learning = [weight for weight in self.parameters if id(weight) not in fixed]
                 self.noise.first(learning, batch.tokens.rows, len(batches))
             self.memories.keep(batch, slot, step.memory)
             totals = {name: value.detach().float() + totals.get(name, 0.0) for name, value in step.sums.items()}
+        self.parallel.finish(self.replica)
         totals |= whole
         summed = self.world.sum_tensor(torch.stack(list(totals.values())))
         return dict(zip(totals, summed.unbind(), strict=True))
@@ -229,7 +250,7 @@ class TrainStep:
         """Run the forward pass of a micro-batch, whose random draws are the same in every call."""
         key = np.random.SeedSequence((self.seed, stage, number))
         torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
-        with autocast(self.precision, self.world.device):
+        with self.scaling.forward_pass():
             step: Step = self.replica(batch, **asked)
         return step
 
@@ -268,10 +289,23 @@ def placed(learner: Learner, run: Run, world: World) -> nn.Module:
     if run.compile and run.parallel.splits > 1:
         raise UsageError("run.compile: matrices that are split among processes are not compiled; leave out one of both")
     recompute(learner, run.recompute)
+    check_float8(run, world.device)
+    if run.precision == "float8":
+        convert_linear_maps(learner)
     if run.compile:
         learner.to(world.device)
         compile_learner(learner.network, learner.compile_units())
     return run.parallel.place(learner, world, world.mesh(run.parallel))
+
+
+def gradient_scaling(precision: str, world: World, learner: Learner, local: LocalParameters) -> GradientScaling:
+    """Return how gradients are scaled: in float16 by branches whose blocks say how, or by a loss scale; else not."""
+    branches = [branch for branch, _ in scaled_branches(learner)]
+    for branch in branches:
+        leave_gradients(branch)
+    if number_format(precision, world.device) is not torch.float16:
+        return GradientScaling(precision, world)
+    return BlockScales(precision, world, learner, local) if branches else LossScale(precision, world)
 
 
 def gathered(own: list[Tensor], targets: list[Targets], world: World) -> tuple[list[Tensor], list[Targets]]:

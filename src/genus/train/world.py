@@ -79,6 +79,14 @@ class World:
             distributed.all_reduce(tensor)
         return tensor
 
+    def any(self, flags: Tensor) -> Tensor:
+        """Return flags that are true in any process (all-reduce, queued on the device)."""
+        if self.size == 1:
+            return flags
+        found = flags.float()
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        return found > 0
+
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """Return the tensors of all processes, of the same shape and type, in the order of their ranks."""
         if self.size == 1:

@@ -19,6 +19,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import TransfoXLConfig, TransfoXLLMHeadModel
 
+from genus.model.skeleton import skeleton
+
 HERE = Path(__file__).parent
 SEGMENTS, ROWS, LENGTH, MEMORY = 3, 2, 4, 6
 TINY = {
@@ -68,7 +70,7 @@ def values(name: str, choices: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def count(choices: dict[str, Any]) -> int:
     """Return the number of parameters of a model, tied ones once."""
-    with torch.device("meta"):
+    with skeleton():
         model = TransfoXLLMHeadModel(TransfoXLConfig(**WIKITEXT, **choices))
     return sum(parameter.numel() for parameter in model.parameters())
 

@@ -27,6 +27,7 @@ from genus.export.usage import FILES as USAGE
 from genus.export.usage import read_usage, write_usage
 from genus.export.weights import converted, fingerprint, read_tensors, read_weights
 from genus.files import beside, read_json, write_json, write_tensors
+from genus.model.skeleton import skeleton
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def load_adapter(folder: Path, source: LoadedModel, where: object = "the base") 
     if recipe is None or (adaptation := recipe.finetuning.adaptation) is None:
         raise GenusError(f"{folder / 'recipe.json'}: is missing, or tells of no adaptation")
     _check_base(folder, source, where)
-    with torch.device("meta"):  # weights are loaded next
+    with skeleton():  # weights are loaded next
         learner = recipe.exported.learner()
     config, tensors = read_json(folder / CONFIG), read_tensors(folder / WEIGHTS)
     found = _read(config, tensors, recipe, learner, adaptation)

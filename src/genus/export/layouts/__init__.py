@@ -203,10 +203,10 @@ class Layout:
         """Return the configuration of a recipe's architecture and heads, None where this layout cannot express them."""
         heads = frozenset(heads)
         objectives = {objective.name: objective for objective in recipe.exported.objectives if objective.name in heads}
-        choices = {"model": recipe.model.to_json()} | {name: part.to_json() for name, part in objectives.items()}
-        absent = {choice for choice in self.optional if _is_null(choices, f"model.{choice}")}
         if heads not in self.architectures or objectives.keys() != heads:
             return None
+        choices = {"model": recipe.model.to_json()} | {name: part.to_json() for name, part in objectives.items()}
+        absent = {choice for choice in self.optional if _is_null(choices, f"model.{choice}")}
         if any(absent & self.heads[head].needs or self.heads[head].lacks - absent for head in heads):
             return None
         config: Json = {"architectures": [self.architectures[heads]], "model_type": self.model_type}

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from genus.errors import GenusError, UsageError
+from genus.model.skeleton import skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def _sought(
 
 def _built(objective: Objective, found: LoadedModel) -> Head:
     """Return the objective's head without weights, on the meta device."""
-    with torch.device("meta"):
+    with skeleton():
         return objective.build(found.recipe.model, found.learner.network.token_embedding.num_embeddings)
 
 

@@ -96,6 +96,7 @@ class MultiHeadAttentionLayer(AttentionLayer):
     """The module of multi-head attention."""
 
     choice: MultiHeadAttention
+    gathers = True
 
     def __init__(self, choice: MultiHeadAttention, hidden: int) -> None:
         super().__init__()

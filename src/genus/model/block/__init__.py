@@ -29,6 +29,8 @@ class Block(Part, ABC):
     """Whether a layer depends on earlier tokens by the keys and values of `attention` and `cross` alone."""
     pools: ClassVar[bool] = True
     """Whether a layer can shorten the sequences after self-attention (`Funnel`)."""
+    residual: ClassVar[bool] = True
+    """Whether each sub-layer is a residual branch of its own, called as the module that it is."""
 
     def check(self, model: Transformer) -> None:
         """Check that the model fits this choice.
@@ -64,6 +66,8 @@ class Block(Part, ABC):
 
 class Layer(nn.Module):
     """A Transformer layer: `attention`[, `cross`] and `feedforward`, each with a norm, in residual form `wrapped`."""
+
+    by_token = True
 
     def __init__(self, model: Transformer) -> None:
         super().__init__()

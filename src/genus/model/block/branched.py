@@ -32,6 +32,7 @@ class Branched(Block):
     """
 
     pools: ClassVar[bool] = False
+    residual: ClassVar[bool] = False
 
     def check(self, model: Transformer) -> None:
         """Check that attention has heads of its own, and that no experts are chosen (ValueError)."""

@@ -55,6 +55,8 @@ class Parallel(Block):
 class ParallelLayer(nn.Module):
     """The module of a parallel block."""
 
+    by_token = True
+
     def __init__(self, model: Transformer) -> None:
         super().__init__()
         self.norm = model.norm.build(model.hidden)

@@ -50,6 +50,8 @@ class GatedMLP(FeedForward):
 class GatedMLPLayer(ResidualBranch):
     """The module of a gated feed-forward network."""
 
+    gathers = True
+
     def __init__(self, choice: GatedMLP, hidden: int) -> None:
         super().__init__()
         self.gate = nn.Linear(hidden, choice.size, bias=choice.bias)

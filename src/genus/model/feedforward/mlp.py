@@ -45,6 +45,8 @@ class MLP(FeedForward):
 class MLPLayer(ResidualBranch):
     """The module of a feed-forward network: two linear layers with an activation between."""
 
+    gathers = True
+
     def __init__(self, choice: MLP, hidden: int) -> None:
         super().__init__()
         self.inner = nn.Linear(hidden, choice.size, bias=choice.bias)

@@ -41,6 +41,8 @@ class Unshared(Stack):
 class UnsharedLayers(nn.ModuleList):
     """The module of layers in sequence."""
 
+    by_token = True
+
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
         """Forward pass: return (T, H)."""
         return run_layers(list(self), x, context, kept)
@@ -86,6 +88,8 @@ class CrossLayerSharing(Stack):
 
 class SharedLayers(nn.ModuleList):
     """The module of layers that are applied several times."""
+
+    by_token = True
 
     def __init__(self, order: list[int], layers: Iterable[nn.Module]) -> None:
         super().__init__(layers)

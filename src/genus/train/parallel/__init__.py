@@ -69,3 +69,7 @@ class Parallel(Part, ABC):
     def accumulate(self, module: nn.Module, *, last: bool) -> AbstractContextManager[object]:
         """Return the context of a micro-batch's passes; gradients are complete after the last one of a step."""
         return nullcontext()
+
+    def finish(self, module: nn.Module) -> None:
+        """Complete the gradients after the last micro-batch of a step, where processes have shares of a sum."""
+        return

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from genus.errors import UsageError
-from genus.model.roles import sublayers
+from genus.model.roles import stacks, sublayers
 from genus.model.split import (
+    APART_OUTSIDE,
     ColumnLinear,
     Divisible,
     Entrance,
@@ -19,7 +20,8 @@ from genus.model.split import (
     WholeWeights,
     draw_apart,
 )
-from genus.optim.pieces import Division, Piece, piece_of, set_piece
+from genus.model.split_tokens import ByToken, SplitTokens, split_branch, split_stack
+from genus.optim.pieces import Division, Piece, held, piece_of, set_piece
 from genus.part import Count
 from genus.train.parallel import Parallel
 from genus.train.parallel.replicated import Replicated
@@ -47,11 +49,14 @@ class TensorParallel(Parallel):
     output layer by the vocabulary. Two all-reduces a layer in each direction. Which modules can be split, and how, they
     say themselves (`split.Divisible`).
 
-    Source: Shoeybi et al. 2019 (Megatron-LM), section 3.
+    Source: Shoeybi et al. 2019 (Megatron-LM), section 3; of `sequence`, Korthikanti et al. 2022, section 4.2.2.
     """
 
     size: Count = 2
     """Processes that split each matrix, neighbors by rank: those of one machine, as they exchange the most."""
+    sequence: bool = False
+    """Whether norms, dropout and residual connections between are split by tokens, so that each process keeps its share
+    of their activations too (sequence parallelism); as much is sent as without."""
     data: Parallel = Replicated()
     """How the groups of processes share the rest of the work."""
 
@@ -63,7 +68,8 @@ class TensorParallel(Parallel):
     @property
     def in_words(self) -> str:
         """The number of processes, and how their groups share the work."""
-        return ", ".join(part for part in (f"matrices split in {self.size}", self.data.in_words) if part)
+        what = f"{'matrices and tokens' if self.sequence else 'matrices'} split in {self.size}"
+        return ", ".join(part for part in (what, self.data.in_words) if part)
 
     @property
     def splits(self) -> int:
@@ -103,6 +109,9 @@ class TensorParallel(Parallel):
                 raise UsageError(f"run.parallel.size: the {tensor.shape[axis] // unit} {what} of {name} cannot be "
                                  f"split in {self.size}; take a divisor of that{hint}")  # fmt: skip
 
+        if self.sequence:
+            _check_tokens(learner)
+
     def place(self, learner: nn.Module, world: World, mesh: DeviceMesh | None) -> nn.Module:
         """Split the matrices in place, and distribute what remains as `data` says."""
         if mesh is None or self.size == 1:
@@ -113,11 +122,28 @@ class TensorParallel(Parallel):
         for tensor in (*learner.parameters(), *learner.buffers()):
             if piece_of(tensor) is None:
                 set_piece(tensor, Piece(tuple(tensor.shape), owner=peers.place == 0))
-        return self.data.place(learner, world, mesh)
+        shared = _split_tokens(learner, peers) if self.sequence else set()
+        module = self.data.place(learner, world, mesh)
+        for name, weight in learner.named_parameters():
+            if name in shared:
+                weight.of_tokens = peers.group  # type: ignore[attr-defined]
+        return module
 
     def accumulate(self, module: nn.Module, *, last: bool) -> AbstractContextManager[object]:
         """Return the context that the groups need."""
         return self.data.accumulate(module, last=last)
+
+    def finish(self, module: nn.Module) -> None:
+        """Sum the gradients of what each process computed for its own tokens: of norms and biases, all at once."""
+        self.data.finish(module)
+        found = [weight for weight in module.parameters() if hasattr(weight, "of_tokens") and weight.grad is not None]
+        gradients = [held(weight.grad) for weight in found if weight.grad is not None]
+        if not any(gradient.numel() for gradient in gradients):
+            return
+        whole = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(whole, group=found[0].of_tokens)
+        for gradient, total in zip(gradients, torch.split(whole, [one.numel() for one in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
 
 
 def _cuts(learner: nn.Module) -> Iterator[tuple[str, nn.Module, Split | int, Tensor, int]]:
@@ -192,3 +218,41 @@ def _compute_in_pieces(learner: nn.Module, peers: Peers) -> None:
                 module.peers = peers  # type: ignore[assignment]
     for number, (_, branch) in enumerate(sublayers(learner)):
         draw_apart(branch, number, peers)
+
+
+def _check_tokens(learner: nn.Module) -> None:
+    """Check that all layers can be split by tokens (UsageError)."""
+    owners: dict[int, str] = {}
+    for name, stack in stacks(learner):
+        parts = [(name, stack), *((f"{name}.{number}", layer) for number, layer in stack.named_children())]
+        for path, module in parts:
+            if not isinstance(module, ByToken):
+                _refuse_tokens(path, module, "which mixes them")
+        for path, branch in sublayers(stack):
+            if owners.setdefault(id(branch), name) != name:
+                _refuse_tokens(f"{name}.{path}", branch, "which two stacks have")
+            if not branch.gathers:
+                _refuse_tokens(f"{name}.{path}", branch, "whose maps read more than its tokens, or parts of them")
+    if not owners:
+        raise UsageError("run.parallel.sequence: this model has no stack of layers; leave it out")
+
+
+def _refuse_tokens(path: str, module: nn.Module, why: str) -> NoReturn:
+    kind = type(getattr(module, "choice", module)).__name__
+    raise UsageError(f"run.parallel.sequence: tokens cannot be split at {path}, {kind}, {why}; leave it out")
+
+
+def _split_tokens(learner: nn.Module, peers: Peers) -> set[str]:
+    """Split the stacks by tokens, and return the names of the parameters of which processes have shares of gradients.
+
+    These are the parameters of stacks that are whole in every process.
+    """
+    whole: set[int] = set()
+    for number, (_, stack) in enumerate(stacks(learner)):
+        tokens = SplitTokens(peers)
+        for _, branch in sublayers(stack):
+            split_branch(branch, cast("RowLinear", branch.out).entrance, tokens)
+        draw_apart(stack, number, peers, APART_OUTSIDE)
+        split_stack(stack, tokens)
+        whole |= {id(one) for one in stack.parameters() if not cast("Piece", piece_of(one)).divisions}
+    return {name for name, weight in learner.named_parameters() if id(weight) in whole}
