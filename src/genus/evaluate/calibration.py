@@ -100,7 +100,7 @@ def temperature_of_answers(scores_UC: NDArray[np.float64], told_U: NDArray[np.in
     The confidence in what is told is p = softmax(scores / T)[told]; T has the least mean of -log p where that is right,
     of -log(1 - p) where it is not. So it also learns of answers of which no candidate is right.
 
-    Source: Jagannatha and Yu 2020, Calibrating Structured Output Predictors (arXiv:2004.04361), section 2: of the many
+    Source: Jagannatha and Yu 2020, Calibrating Structured Output Predictors (arXiv:2004.04361), section 1: of the many
     outputs, the event is calibrated that what is told is right; temperatures of Guo et al. 2017.
 
     Args:
