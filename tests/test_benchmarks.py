@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-TASKS = {"ag_news", "emotion", "conll2003"}
+TASKS = {"parts-of-speech", "chunks", "names"}
 
 
 def study(script: str, results: Path, *options: str | Path) -> dict[str, Any]:

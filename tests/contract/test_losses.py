@@ -22,6 +22,7 @@ from genus.export.folder import save
 from genus.objectives.pretraining.distillation import Distillation
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
+from kinds import of_each_kind
 from small import codebook, documents, fields, losses, rows, shrunk
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 WRITE = os.environ.get("GOLDEN") == "write"
 TOLERANCE = 1e-3
 """Relative: float32 sums in another order (threads, processors) differ by 1e-7, which ten updates of Adam magnify."""
-ROOMS = ("examples", "model", "objectives", "stages")
-"""What a run learns, on which text, by whose turn; tokenizers and optimizers have tests of their own."""
 STEPS, STOP = 10, 5
 TIMED = {"seconds", "tokens_per_second", "utilization"}
 RUN = Run(
@@ -47,28 +46,6 @@ RUN = Run(
     checkpoint_every=STOP,
     tracker="none",
 )
-
-
-def kinds(value: Any) -> frozenset[str]:
-    """Return the kinds of all parts in what parts are written as."""
-    if isinstance(value, list):
-        return frozenset().union(*map(kinds, value))
-    if not isinstance(value, dict):
-        return frozenset()
-    return frozenset({value["kind"]} if "kind" in value else ()).union(*map(kinds, value.values()))
-
-
-def runs() -> dict[str, str]:
-    """Return the row of every run by the name of its golden: the member's, and for further ones the row's own."""
-    found = {}
-    for member, sizes in catalog.members().items():
-        of_kinds: dict[frozenset[str], str] = {}
-        for row in sizes:
-            written = catalog.load(row).to_json()
-            of_kinds.setdefault(kinds([written[part] for part in ROOMS]), row)
-        first, *others = of_kinds.values()
-        found |= {member: first} | {row.replace("/", "-"): row for row in others}
-    return found
 
 
 def words(recipe: Recipe) -> Path:
@@ -96,7 +73,7 @@ def teacher(recipe: Recipe, tokenizer: Path, folder: Path) -> Path | None:
     return folder
 
 
-RUNS = runs()
+RUNS = of_each_kind()
 
 
 @dataclass(frozen=True)
