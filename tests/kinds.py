@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from genus import catalog
 
 ROOMS = ("examples", "model", "objectives", "stages")
@@ -21,7 +23,7 @@ def kinds(value: Any) -> frozenset[str]:
 
 def of_each_kind() -> dict[str, str]:
     """Return the rows by name: of the first row of a member it is the member's, of further ones the row's own."""
-    found = {}
+    found: dict[str, str] = {}
     for member, sizes in catalog.members().items():
         of_kinds: dict[frozenset[str], str] = {}
         for row in sizes:
@@ -30,3 +32,10 @@ def of_each_kind() -> dict[str, str]:
         first, *others = of_kinds.values()
         found |= {member: first} | {row.replace("/", "-"): row for row in others}
     return found
+
+
+KINDS = {*of_each_kind().values()}
+members_by_kind = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in KINDS else [pytest.mark.slow]) for name in catalog.names()]
+)
+"""All rows, by default one of each kind: of the same kinds of parts they are alike once they are shrunk."""

@@ -19,7 +19,7 @@ from genus.model.skeleton import skeleton
 from genus.objectives.pretraining.distillation import DistillationHead
 from genus.optim.adamw import AdamW
 from genus.recipe import Recipe
-from kinds import of_each_kind
+from kinds import members_by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,6 @@ LEFT = 0.5
 """Share of its first value under which the loss of one batch must fall; it starts near log of the vocabulary's size."""
 
 members = pytest.mark.parametrize("name", catalog.names())
-KINDS = {*of_each_kind().values()}
-alike_slow = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in KINDS else [pytest.mark.slow]) for name in catalog.names()]
-)
-"""Rows of the same kinds of parts are alike once they are shrunk."""
 
 
 def plain(value: object) -> bool:
@@ -116,7 +111,7 @@ def test_the_example_of_the_documentation_keeps_the_contract(tmp_path: Path, sma
     test_small_its_losses_are_finite_and_reach_every_parameter(name, small)
 
 
-@alike_slow
+@members_by_kind
 def test_small_it_learns_one_batch_by_heart(name: str, small: Callable[[str], Small]) -> None:
     """Who teaches learns it first: a fresh teacher's distributions contradict the labels."""
     it = small(name)

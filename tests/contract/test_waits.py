@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from genus import catalog
 from genus.batch import Packed, Targets
+from kinds import members_by_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def on_device(value: Any, mode: FakeTensorMode) -> Any:
     return mode.from_tensor(value) if isinstance(value, torch.Tensor) else value
 
 
-@pytest.mark.parametrize("name", catalog.names())
+@members_by_kind
 def test_no_step_waits_for_the_device(name: str, small: Callable[[str], Small]) -> None:
     made, mode = small(name), FakeTensorMode(allow_non_fake_inputs=True)
     with mode:

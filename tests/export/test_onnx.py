@@ -53,6 +53,8 @@ DECODERS = ("gpt2", "llama", "gpt-j")
 OTHERS = {"bigbird": "cannot be written as a graph", "reformer": "cannot be written as a graph",
           "linformer": "cannot be written as a graph", "lstm": "cannot be written as a graph",
           "elmo": "cannot be written as a graph", "t5": "reads a source", "bart": "reads a source"}  # fmt: skip
+LONG = ("bigbird", "lstm", "elmo")
+"""Of which PyTorch's exporter needs long to find that out."""
 LABELS = ("animals", "tools", "plants")
 OBJECTIVES = {
     "classification": SequenceClassification(labels=LABELS),
@@ -176,7 +178,9 @@ def test_transformers_gives_the_same(tuned: Callable[..., LoadedModel], tmp_path
     assert close(found, expected)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in OTHERS]
+)
 def test_others_are_refused_in_a_line(name: str, tuned: Callable[..., LoadedModel], tmp_path: Path) -> None:
     with pytest.raises(GenusError, match=OTHERS[name]) as told:
         graphs.write(tmp_path / "graph", tuned(name), save)
