@@ -5,14 +5,12 @@ Read this module first. Each station is one call; the command line only adds pri
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from genus.batch import IGNORE
@@ -32,6 +30,7 @@ from genus.preparation import Texts, of_source, text_notes
 from genus.run_folder import RunFolder
 from genus.text import TEXT, Fields
 from genus.tokens.merges import Merges
+from genus.tokens.store.figures import bytes_per_token, digest
 from genus.train import held_out
 from genus.train.agreement import check_processes
 from genus.train.data import TrainStage
@@ -324,7 +323,7 @@ def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
 def stages(recipe: Recipe, text: Store | Sources, tokenizer: Tokenizer) -> list[TrainStage]:
     """Return the recipe's training stages, each with its feed and its FLOPs."""
     sources = Sources.of(text)
-    prints = ", ".join(f"{name} {fingerprint(store)}".strip() for name, store in sources.stores.items())
+    prints = ", ".join(f"{name} {digest(store)}".strip() for name, store in sources.stores.items())
     feeds = [training_feed(recipe, sources, tokenizer, number) for number in range(len(recipe.stages))]
     return [
         TrainStage(
@@ -384,18 +383,3 @@ def evaluate(learner: Learner, *, recipe: Recipe, feed: TaskSchedule, run: Run) 
         return {loss: size * int(textual[label[label != IGNORE]].sum()) for loss, label in labels.items()}
 
     return held_out.evaluate(learner, feed.evaluation_batches(), run, bytes_of=bytes_of)
-
-
-def fingerprint(store: Store) -> str:
-    """Return a hash of a corpus: of its size, and of tokens and documents at 65,536 evenly spaced places."""
-    parts = [store.ids, store.sentences, store.documents]
-    digest = hashlib.sha256(repr([part.shape for part in parts]).encode())
-    for part in parts:
-        digest.update(np.ascontiguousarray(part[:: max(1, len(part) >> 16)]).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def bytes_per_token(store: Store) -> float:
-    """Return the mean number of UTF-8 bytes per token of the store."""
-    first, last = store.sentences[store.documents].T
-    return float(store.document_bytes.sum() / (last - first).sum())

@@ -18,6 +18,7 @@ from genus.export.open_clip import folder as open_clip
 from genus.export.sentence_transformers import module_files, with_modules, write_modules
 from genus.export.shards import SHARD_BYTES, write_weights
 from genus.export.starting.companions import as_model, with_auxiliary_models
+from genus.export.supported import check_config, check_rows, padded_rows
 from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
 from genus.export.usage import FILES, read_usage, write_usage
 from genus.export.weights import read_weights, weight_files
@@ -38,11 +39,6 @@ if TYPE_CHECKING:
     from genus.objectives import Learner, Objective
     from genus.part import Json
     from genus.tokens.vocabulary import Vocabulary
-
-FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
-"""Configuration keys of architectures that are not supported, each with its only supported value."""
-OTHER_HEADS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple", "ForMultipleChoice", "ForCausalLM", "LMHeadModel")
-"""Suffixes of transformers class names whose heads are not supported, unless the layout has such a class."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +169,7 @@ def assemble(
         GenusError: something is missing, contradictory or unknown; the message does not name the folder.
     """
     layout = layout_of(config, weights)
-    _check(config, layout)
+    check_config(config, layout)
     tokenizer = _with_target(tokenizer, layout)
     tensors = clean(weights, layout)
     heads = heads_in(tensors, layout, config, () if own is None else [one.name for one in own.exported.objectives])
@@ -191,7 +187,7 @@ def assemble(
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
     tokenizer = fitting_tokenizer(tokenizer, model, found.values() if own is None else own.exported.objectives)
-    padded = _padded(config, tokenizer, _rows(tensors, layout, heads), own)
+    padded = padded_rows(config, tokenizer, _rows(tensors, layout, heads), own)
     try:
         started = own or _continued(layout, model, list(found.values()), tokenizer, config)
         recipe = replace(started, padded_vocab_size=padded)
@@ -217,7 +213,7 @@ def _write(
     vocabulary = tokenizer.vocabulary
     rows = learner.network.vocabulary_rows or recipe.vocab_rows
     recipe = replace(recipe, tokens=tokenizer.tokens)
-    _match(tokenizer, rows, recipe.vocab_rows)
+    check_rows(tokenizer, rows, recipe.vocab_rows)
     config, tensors, kept, segmented = _written(recipe, learner, vocabulary)
     config |= {"vocab_size": rows, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
     if "id2label" in config:
@@ -287,30 +283,8 @@ def _rebuild(
     """Build the learner of a native folder, which only genus reads."""
     if own is None:
         raise GenusError("recipe.json is missing, which says what this model is")
-    _match(tokenizer, own.tokens.vocab_size)
+    check_rows(tokenizer, own.tokens.vocab_size)
     return LoadedModel(own, native.rebuild(config, weights, own, dtype), tokenizer)
-
-
-def _check(config: Json, layout: Layout) -> None:
-    """Raise a GenusError for a configuration whose architecture computes something else than the layout.
-
-    An unknown class, such as a laboratory's own, is read by its `model_type` and its tensors; a class that is known to
-    have an unsupported head is not.
-    """
-    named, known = config.get("architectures") or [], sorted(set(layout.architectures.values()))
-    if not isinstance(named, list) or not all(isinstance(architecture, str) for architecture in named):
-        raise GenusError(f"config.json: architectures: expected a list of names, got {named!r}")
-    for architecture in named:
-        if architecture.endswith(OTHER_HEADS) and not layout.named([architecture]):
-            raise GenusError(f"config.json: {architecture} cannot be read; known are {', '.join(known)}")
-    for key, value in FIXED.items():
-        if key in {setting.key for setting in layout.settings}:
-            continue
-        if config.get(key) not in (None, value):
-            raise GenusError(f"config.json: {key} = {config[key]!r} cannot be read, only {value!r}")
-    if layout.pad is not None and config.get("pad_token_id", layout.pad) != layout.pad:
-        raise GenusError(f"config.json: pad_token_id = {config['pad_token_id']}, from which positions are counted; "
-                         f"only {layout.pad} can be read")  # fmt: skip
 
 
 def _has(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str], module: str) -> bool:
@@ -325,25 +299,6 @@ def _rows(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str]) -
     if name not in tensors:
         raise GenusError(f"the weights lack {name}")
     return len(tensors[name])
-
-
-def _match(tokenizer: Tokenizer, rows: int, padded: int | None = None) -> None:
-    """Raise a GenusError if vocabulary size and embedding rows differ, unless `padded` states the larger number."""
-    size = tokenizer.vocabulary.size
-    if size != rows and not (size < rows == padded):
-        raise GenusError(f"the tokenizer has {size:,} pieces, the model {rows:,}: they do not belong together")
-
-
-def _padded(config: Json, tokenizer: Tokenizer, rows: int, own: Recipe | None) -> int | None:
-    """Return the padded vocabulary size if the embedding has more rows than the tokenizer has pieces, else None.
-
-    The configuration must state it. It occurs after `resize_token_embeddings(..., pad_to_multiple_of=64)`, and in
-    Megatron's models.
-    """
-    _match(tokenizer, rows, config.get("vocab_size"))
-    if own is not None:
-        _match(tokenizer, own.tokens.vocab_size)
-    return rows if rows > tokenizer.vocabulary.size else None
 
 
 def _continued(layout: Layout, model: Model, objectives: list[Objective], tokenizer: Tokenizer, config: Json) -> Recipe:
