@@ -115,13 +115,13 @@ def flops_per_token(recipe: Recipe) -> float:
     return sum(stage.share * stage_cost(recipe, stage).flops_training for stage in recipe.stages)
 
 
-def members(size: str, wanted: list[str] | None) -> dict[str, Recipe]:
+def members(size: str, wanted: list[str]) -> dict[str, Recipe]:
     """Return the rows of a size, by member; the reference first."""
     found = {member: sizes.get(f"{member}/{size}") for member, sizes in catalog.members().items()}
     rows = {member: row for member, row in found.items() if row is not None}
-    if unknown := {*(wanted or ())} - rows.keys():
+    if unknown := {*wanted} - rows.keys():
         sys.exit(f"--members: no {size} row of {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
-    chosen = [REFERENCE, *(member for member in wanted or rows if member != REFERENCE)]
+    chosen = [REFERENCE, *(member for member in wanted if member != REFERENCE)]
     return {member: rows[member] for member in chosen}
 
 

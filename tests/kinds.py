@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ def kinds(value: Any) -> frozenset[str]:
     return frozenset({value["kind"]} if "kind" in value else ()).union(*map(kinds, value.values()))
 
 
+@functools.cache
 def of_each_kind() -> dict[str, str]:
     """Return the rows by name: of the first row of a member it is the member's, of further ones the row's own."""
     found: dict[str, str] = {}

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genus.errors import UsageError
 from genus.model import Model, Network, States
 from genus.model.cost import ComponentCost
+from genus.model.image_network import ImageNetwork
 from genus.part import Count, Depth
 
 if TYPE_CHECKING:
@@ -217,34 +217,15 @@ def _decoder(choice: DiscreteVAE) -> nn.Sequential:
     return nn.Sequential(*parts, nn.ReLU(), Convolution(before, 2 * COLORS, 1))
 
 
-class DiscreteVAENetwork(Network):
+class DiscreteVAENetwork(ImageNetwork):
     """The module of a `DiscreteVAE`; rows hold whole images, from their beginnings on."""
 
-    task_modules: ClassVar[tuple[str, ...]] = ()
+    called: ClassVar[str] = "discrete VAE"
 
     def __init__(self, choice: DiscreteVAE) -> None:
         super().__init__()
         self.choice, self.hidden = choice, choice.codes
         self.encoder, self.decoder = _encoder(choice), _decoder(choice)
-
-    @property
-    def token_embedding(self) -> nn.Embedding:
-        """There is none.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError("a discrete VAE reads images, and has no token embedding")
-
-    @property
-    def token_embeddings(self) -> tuple[nn.Module, ...]:
-        """None."""
-        return ()
-
-    @property
-    def vocabulary_rows(self) -> int | None:
-        """None: images have no vocabulary."""
-        return None
 
     def forward(self, batch: Batch, *, layers: bool = False) -> States:
         """Forward pass: return logits of codes (T, V) as the states of `tokens`; 0 for padding.
@@ -258,12 +239,8 @@ class DiscreteVAENetwork(Network):
             ValueError: the tokens are those of a text.
         """
         packed = batch.tokens
-        if layers:
-            raise UsageError("a discrete VAE keeps no hidden states of its layers")
-        if packed.pixels is None:
-            raise ValueError("a network of images was given a text")
-        like = next(self.parameters()).dtype
-        x = mapped(packed.pixels).to(like)
+        pixels, like = self.pixels_of(packed, layers=layers), next(self.parameters()).dtype
+        x = mapped(pixels).to(like)
         image = F.pixel_shuffle(self._grids(packed, x), self.choice.patch)
         return States({"tokens": self._flat(packed, self.encoder(image))})
 
@@ -300,9 +277,5 @@ class DiscreteVAENetwork(Network):
         return F.pad(rows, (0, 0, 0, packed.row_length - rows.shape[1])).flatten(0, 1)
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return encoder and decoder."""
-        return [self.encoder, self.decoder]
-
-    def compile_units(self) -> list[nn.Module]:
         """Return encoder and decoder."""
         return [self.encoder, self.decoder]

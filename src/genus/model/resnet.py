@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genus.errors import UsageError
 from genus.model import Model, Network, States
 from genus.model.cost import ComponentCost, linear_cost
 from genus.model.embedding.patches import CHANNELS, IMAGE_MEAN, IMAGE_STD, standardized
+from genus.model.image_network import ImageNetwork
 from genus.part import Count, NotNegative, Positive
 
 if TYPE_CHECKING:
@@ -233,10 +233,10 @@ class AttentionPooling(nn.Module):
         return self.out(found.transpose(1, 2).flatten(1))  # type: ignore[no-any-return]
 
 
-class ResNetNetwork(Network):
+class ResNetNetwork(ImageNetwork):
     """The module of a `ResNet`; rows hold whole images, from their beginnings on."""
 
-    task_modules: ClassVar[tuple[str, ...]] = ()
+    called: ClassVar[str] = "residual network"
 
     def __init__(self, choice: ResNet) -> None:
         super().__init__()
@@ -246,25 +246,6 @@ class ResNetNetwork(Network):
         self.stem = nn.Sequential(*stem, nn.AvgPool2d(2))
         self.blocks = nn.Sequential(*(Bottleneck(*one, choice.residual_gain) for one in choice.shapes()))
         self.pooling = AttentionPooling(choice)
-
-    @property
-    def token_embedding(self) -> nn.Embedding:
-        """There is none.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError("a residual network reads images, and has no token embedding")
-
-    @property
-    def token_embeddings(self) -> tuple[nn.Module, ...]:
-        """None."""
-        return ()
-
-    @property
-    def vocabulary_rows(self) -> int | None:
-        """None: images have no vocabulary."""
-        return None
 
     def forward(self, batch: Batch, *, layers: bool = False) -> States:
         """Forward pass: return the vector of each image as the state (T, E) of its class token, and 0 elsewhere.
@@ -277,24 +258,21 @@ class ResNetNetwork(Network):
             UsageError: hidden states of layers are asked for.
             ValueError: the tokens are those of a text.
         """
-        if layers:
-            raise UsageError("a residual network keeps no hidden states of its layers")
         packed, length = batch.tokens, self.choice.grid**2 + 1
-        vector_NE = self.pooling(self.blocks(self.stem(self._images(packed))))
+        pixels = self.pixels_of(packed, layers=layers)
+        vector_NE = self.pooling(self.blocks(self.stem(self._images(packed, pixels))))
         rows = F.pad(vector_NE[:, None], (0, 0, 0, length - 1)).reshape(packed.rows, -1, vector_NE.shape[-1])
         whole = F.pad(rows, (0, 0, 0, packed.row_length - rows.shape[1]))
         return States({"tokens": whole.flatten(0, 1)})
 
-    def _images(self, packed: Packed) -> Tensor:
+    def _images(self, packed: Packed, pixels: Tensor) -> Tensor:
         """Return the images (N, 3, S, S) of all rows, as many as fit in each.
 
         Rows of recipes hold one image each; places without one do not change the others, but in training statistics.
         """
-        if packed.pixels is None:
-            raise ValueError("a network of images was given a text")
         grid, length, kind = self.choice.grid, self.choice.grid**2 + 1, next(self.parameters()).dtype
         number = packed.row_length // length
-        rows = packed.pixels.view(packed.rows, packed.row_length, -1)[:, : number * length]
+        rows = pixels.view(packed.rows, packed.row_length, -1)[:, : number * length]
         patches = rows.reshape(packed.rows * number, length, -1)[:, 1:]
         colors = standardized(patches, self.choice.image_mean, self.choice.image_std, kind)
         return F.pixel_shuffle(colors.transpose(1, 2).reshape(len(colors), -1, grid, grid), self.choice.patch)
@@ -302,7 +280,3 @@ class ResNetNetwork(Network):
     def layer_groups(self) -> list[nn.Module]:
         """Return the stem, each block, and attention pooling, for layer-wise learning rates."""
         return [self.stem, *self.blocks, self.pooling]
-
-    def compile_units(self) -> list[nn.Module]:
-        """Return the stem, each block, and attention pooling."""
-        return self.layer_groups()

@@ -100,30 +100,21 @@ class _Join(torch.autograd.Function):
         return _own(grad, ctx.peers, ctx.block, grad.new_zeros(1, grad.shape[1])), None, None
 
 
-class _Gather(torch.autograd.Function):
+class _Gather(_Join):
     """The tokens of all processes, for computations that each does in part; the backward pass sums and scatters."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, peers: Peers, length: int) -> Tensor:
-        ctx.peers, ctx.block = peers, len(x)
-        return _gathered(x, peers, length)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return _scattered(grad, ctx.peers, ctx.block), None, None
 
 
-class _Scatter(torch.autograd.Function):
+class _Scatter(_Divide):
     """The own block of the sum of what each process computed in part; the backward pass gathers."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, peers: Peers, block: int) -> Tensor:
         ctx.peers, ctx.length = peers, len(x)
         return _scattered(x, peers, block)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _gathered(grad, ctx.peers, ctx.length), None, None
 
 
 @dataclass

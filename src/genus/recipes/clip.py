@@ -68,6 +68,15 @@ IMAGE = Transformer(
     initialization=ByWidth(embedding_std=None),  # released code: scale, width^-0.5
 )
 
+RESNET = ResNet(
+    blocks=(3, 4, 6, 3),  # table 19
+    channels=64,  # table 19: width 2048, 32 times as many; released code: width
+    grid=7,  # released code: input_resolution // 32
+    heads=32,  # released code: vision_width * 32 // 64
+    size=1024,  # table 19
+    residual_gain=0.0,  # released code: initialize_parameters
+)
+
 VIT_B_32 = Recipe(
     name="clip/vit-b-32",
     published=Published(
@@ -184,17 +193,7 @@ RN50 = replace(
     VIT_B_32,
     name="clip/rn50",
     examples=ImageCaptions(side=224, patch=32),  # table 19: resolution; released code: four groups after the stem
-    model=TwoTowers(
-        text=TEXT,
-        image=ResNet(
-            blocks=(3, 4, 6, 3),  # table 19
-            channels=64,  # table 19: width 2048, 32 times as many; released code: width
-            grid=7,  # released code: input_resolution // 32
-            heads=32,  # released code: vision_width * 32 // 64
-            size=1024,  # table 19
-            residual_gain=0.0,  # released code: initialize_parameters
-        ),
-    ),
+    model=TwoTowers(text=TEXT, image=RESNET),
     objectives=(ImageTextContrast(size=1024, temperature=0.07, largest=100.0),),  # table 19; section 2.5
     optimizer=AdamW(
         lr=5e-4,  # table 19
@@ -216,16 +215,12 @@ RN50 = replace(
 RN101 = replace(
     RN50,
     name="clip/rn101",
-    examples=ImageCaptions(side=224, patch=32),  # table 19: resolution; released code: four groups after the stem
     model=TwoTowers(
         text=TEXT,
-        image=ResNet(
+        image=replace(
+            RESNET,
             blocks=(3, 4, 23, 3),  # table 19
-            channels=64,  # table 19: width 2048, 32 times as many; released code: width
-            grid=7,  # released code: input_resolution // 32
-            heads=32,  # released code: vision_width * 32 // 64
             size=512,  # table 19
-            residual_gain=0.0,  # released code: initialize_parameters
         ),
     ),
     objectives=(ImageTextContrast(size=512, temperature=0.07, largest=100.0),),  # table 19; section 2.5
@@ -242,13 +237,13 @@ RN50X4 = replace(
             attention=MultiHeadAttention(heads=10, dropout=0.0, mask=Causal()),  # table 19
             feedforward=MLP(size=2560, activation=QuickGelu()),  # released code: 4 d_model
         ),
-        image=ResNet(
+        image=replace(
+            RESNET,
             blocks=(4, 6, 10, 6),  # table 19
             channels=80,  # table 19: width 2560, 32 times as many; released code: width
             grid=9,  # released code: input_resolution // 32
             heads=40,  # released code: vision_width * 32 // 64
             size=640,  # table 19
-            residual_gain=0.0,  # released code: initialize_parameters
         ),
     ),
     objectives=(ImageTextContrast(size=640, temperature=0.07, largest=100.0),),  # table 19; section 2.5
@@ -273,23 +268,17 @@ RN50X16 = replace(
             attention=MultiHeadAttention(heads=12, dropout=0.0, mask=Causal()),  # table 19
             feedforward=MLP(size=3072, activation=QuickGelu()),  # released code: 4 d_model
         ),
-        image=ResNet(
+        image=replace(
+            RESNET,
             blocks=(6, 8, 18, 8),  # table 19
             channels=96,  # table 19: width 3072, 32 times as many; released code: width
             grid=12,  # released code: input_resolution // 32
             heads=48,  # released code: vision_width * 32 // 64
             size=768,  # table 19
-            residual_gain=0.0,  # released code: initialize_parameters
         ),
     ),
     objectives=(ImageTextContrast(size=768, temperature=0.07, largest=100.0),),  # table 19; section 2.5
-    optimizer=AdamW(
-        lr=4e-4,  # table 19
-        betas=(0.9, 0.999),  # table 18: ResNet
-        eps=1e-8,  # table 18: ResNet
-        weight_decay=0.2,  # table 18
-        clip_norm=None,  # section 2.5 names none
-    ),
+    optimizer=replace(RN50.optimizer, lr=4e-4),  # table 19
     stages=(
         ImageStage(
             max_length=77,  # released code: context_length 77
@@ -311,22 +300,16 @@ RN50X64 = replace(
             attention=MultiHeadAttention(heads=16, dropout=0.0, mask=Causal()),  # table 19
             feedforward=MLP(size=4096, activation=QuickGelu()),  # released code: 4 d_model
         ),
-        image=ResNet(
+        image=replace(
+            RESNET,
             blocks=(3, 15, 36, 10),  # table 19
             channels=128,  # table 19: width 4096, 32 times as many; released code: width
             grid=14,  # released code: input_resolution // 32
             heads=64,  # released code: vision_width * 32 // 64
             size=1024,  # table 19
-            residual_gain=0.0,  # released code: initialize_parameters
         ),
     ),
-    optimizer=AdamW(
-        lr=3.6e-4,  # table 19
-        betas=(0.9, 0.999),  # table 18: ResNet
-        eps=1e-8,  # table 18: ResNet
-        weight_decay=0.2,  # table 18
-        clip_norm=None,  # section 2.5 names none
-    ),
+    optimizer=replace(RN50.optimizer, lr=3.6e-4),  # table 19
     stages=(
         ImageStage(
             max_length=77,  # released code: context_length 77

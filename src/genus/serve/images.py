@@ -16,8 +16,18 @@ import numpy as np
 
 from genus.errors import UsageError
 from genus.images.decode import ImageError, size_of
+from genus.serve.limits import NUMBER
 from genus.serve.ticket import Refused, current
-from genus.tasks.image_text import ZeroShot, image_length, image_rows, reads_images, scale_of, vectors_of
+from genus.tasks.image_text import (
+    ZeroShot,
+    class_means,
+    class_texts,
+    image_length,
+    image_rows,
+    reads_images,
+    scale_of,
+    vectors_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +39,6 @@ if TYPE_CHECKING:
 
 DECODED_AT_ONCE = 4
 """Images that are decoded at the same time: each of the largest takes about 150 MB."""
-NUMBER = 20
-"""Bytes of a number in JSON, about."""
 decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
 
@@ -109,10 +117,8 @@ class Images:
         """
         if len(labels) < 2 or len({*labels}) < len(labels):
             raise UsageError("labels: expected two or more, each once")
-        texts = [template.replace("{}", label) for label in labels for template in choice.templates]
-        each = self.served.embed(texts).reshape(len(labels), len(choice.templates), -1).mean(1)
-        unit = each / np.linalg.norm(each, axis=1, keepdims=True)
-        logits = scale_of(self.served.model) * (self.embed(files) @ unit.T).astype(np.float64)
+        classes_CE = class_means(self.served.embed(class_texts(labels, choice)), choice).numpy()
+        logits = scale_of(self.served.model) * (self.embed(files) @ classes_CE.T).astype(np.float64)
         chances = np.exp(logits - logits.max(1, keepdims=True))
         chances /= chances.sum(1, keepdims=True)
         return [dict(zip(labels, row, strict=True)) for row in chances.tolist()]

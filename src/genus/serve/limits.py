@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from genus.part import Count, Part, Positive
 
+NUMBER = 20
+"""Bytes of a number in JSON, about."""
+
 
 class Limits(Part):
     """Limits of a server; what is over them is refused with a status that says so, before it costs anything."""

@@ -19,6 +19,7 @@ from genus.generate.reader import writing
 from genus.objectives.supervised.multi_label import chances
 from genus.serve import marks
 from genus.serve.images import Images
+from genus.serve.limits import NUMBER
 from genus.serve.placing import batching_of, place
 from genus.serve.ticket import Refused, Ticket, current
 from genus.serve.tokenwise import (
@@ -64,8 +65,6 @@ Ability = Literal[
 ]  # fmt: skip
 """What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source; `see`: what images
 show, by texts."""
-NUMBER = 20
-"""Bytes of a number in JSON, about."""
 LABEL = "LABEL_0"
 """What Hugging Face's classes call an output without a label."""
 

@@ -15,7 +15,7 @@ from genus.evaluate.logistic_regression import best_penalty, fitted
 from genus.images.read import LABEL
 from genus.part import Natural, Part, SomeShare
 from genus.tasks.embed import blocks
-from genus.tasks.image_text import AT_ONCE, image_states, image_vectors, label_of, readable
+from genus.tasks.image_text import AT_ONCE, accuracies, image_states, image_vectors, label_of, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -101,11 +101,9 @@ def probe(
         return float((_predicted(*chosen[0], number, penalty, chosen[1][0]) == chosen[1][1]).double().mean())
 
     penalty, scores = best_penalty(score)
-    right = (_predicted(torch.cat([x, other]), torch.cat([y, y_other]), number, penalty, test) == y_test).double()
-    of_class = [right[y_test == numbers[label]].mean() for label in sorted({*truth})]
+    right = (_predicted(torch.cat([x, other]), torch.cat([y, y_other]), number, penalty, test) == y_test).numpy()
     return {
-        "accuracy": float(right.mean()),
-        "mean_class_accuracy": float(torch.stack(of_class).mean()),
+        **accuracies(right, truth),
         "penalty": penalty,
         "held_out_accuracy": scores[penalty],
         "training_images": float(len(x) + len(other)),

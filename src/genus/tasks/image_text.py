@@ -220,8 +220,17 @@ def retrieve(
 
 def class_vectors(model: LoadedModel, labels: Several[str], choice: ZeroShot, run: Run | None = None) -> torch.Tensor:
     """Return the unit vectors (C, E) of classes, each the mean over the templates."""
-    texts = [template.replace("{}", label) for label in labels for template in choice.templates]
-    each = torch.from_numpy(text_vectors(model, texts, run)).view(len(labels), len(choice.templates), -1)
+    return class_means(text_vectors(model, class_texts(labels, choice), run), choice)
+
+
+def class_texts(labels: Several[str], choice: ZeroShot) -> list[str]:
+    """Return the texts of classes: of each label, those of all templates."""
+    return [template.replace("{}", label) for label in labels for template in choice.templates]
+
+
+def class_means(text_NE: NDArray[np.float32], choice: ZeroShot) -> torch.Tensor:
+    """Return the unit vectors (C, E) of classes, given those of their texts in the order of `class_texts`."""
+    each = torch.from_numpy(text_NE).view(-1, len(choice.templates), text_NE.shape[1])
     return torch.nn.functional.normalize(each.mean(1), dim=-1)
 
 
@@ -249,12 +258,13 @@ def classify(
     classes = class_vectors(model, labels, choice, run)
     predicted = (torch.from_numpy(np.concatenate(images)) @ classes.T).argmax(1).numpy()
     right = predicted == np.array([labels.index(one) for one in truth])
-    of_class = [right[np.array(truth) == label].mean() for label in sorted(set(truth))]
-    return {
-        "accuracy": float(right.mean()),
-        "mean_class_accuracy": float(np.mean(of_class)),
-        "images": float(len(right)),
-    }
+    return {**accuracies(right, truth), "images": float(len(right))}
+
+
+def accuracies(right_N: NDArray[np.bool_], truth: Several[str]) -> dict[str, float | None]:
+    """Return the share of images that are told right, and its mean over the labels that they have."""
+    of_class = [right_N[np.array(truth) == label].mean() for label in sorted(set(truth))]
+    return {"accuracy": float(right_N.mean()), "mean_class_accuracy": float(np.mean(of_class))}
 
 
 def label_of(name: str, row: Any, column: str) -> str:

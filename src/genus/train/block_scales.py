@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
 from genus.errors import UsageError
 from genus.model.gradient_scale import scale_gradients, scaled_branches
-from genus.train.gradient_scaling import GradientScaling, multiply
+from genus.train.gradient_scaling import SkippingScale, multiply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genus.train.world import World
 
 
-class BlockScales(GradientScaling):
+class BlockScales(SkippingScale):
     """A gradient scale for every residual branch in float16; branches that share weights share a scale.
 
     An update is skipped if any gradient is not finite; then the scales of the branches whose own gradients were not
@@ -33,8 +33,6 @@ class BlockScales(GradientScaling):
 
     Source: Ramesh et al. 2021 (arXiv:2102.12092), appendix D, guideline 1; see `genus.model.gradient_scale`.
     """
-
-    skips: ClassVar[bool] = True
 
     def __init__(self, precision: str, world: World, learner: Learner, local: LocalParameters) -> None:
         """Mark the learner's branches, which lie where they train.
@@ -59,11 +57,10 @@ class BlockScales(GradientScaling):
         }
         """Number of the scale of each parameter that the optimizer has, by identity."""
         number, device = max(places) + 1, world.device
-        self.skip = torch.zeros((), device=device)
         self.scales = torch.full((number,), self.rule.initial, device=device)
         self.since = torch.full((number,), self.rule.window, device=device)
         """Updates since each scale fell."""
-        self.skipped, self.in_a_row = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.in_a_row = torch.zeros((), device=device)
         self.used = self.scales.clone()
         """Scales of this step: times its micro-batches."""
         self.wrong = torch.zeros(number, dtype=torch.bool, device=device)
@@ -100,10 +97,8 @@ class BlockScales(GradientScaling):
         scales, since = self.rule.updated(self.scales, self.since, self.wrong)
         self.scales.copy_(scales)
         self.since.copy_(since)
-        self.skipped += wrong
         self.in_a_row.copy_(torch.where(wrong, self.in_a_row + 1, 0))
-        self.failed.copy_((self.failed > 0) | (self.in_a_row >= self.rule.longest_fall))
-        self.skip.copy_((self.failed > 0) | wrong)
+        self.decide(wrong, self.in_a_row >= self.rule.longest_fall)
 
     def measured(self) -> Sums:
         """Return the smallest and the largest scale after the update, and the number of skipped updates until then."""

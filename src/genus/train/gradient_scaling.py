@@ -79,7 +79,25 @@ class GradientScaling:
         return f"the loss is {result.loss:g} and the gradient's norm {result.gradient_norm:g}"
 
 
-class LossScale(GradientScaling):
+class SkippingScale(GradientScaling):
+    """Scaling for float16: an update whose gradients are not finite in any process is skipped, and counted."""
+
+    skips: ClassVar[bool] = True
+
+    def __init__(self, precision: str, world: World) -> None:
+        super().__init__(precision, world)
+        self.skip = torch.zeros((), device=world.device)
+        self.skipped = torch.zeros((), device=world.device)
+        """Updates of the run that were skipped."""
+
+    def decide(self, wrong: Tensor, hopeless: Tensor) -> None:
+        """Skip the update if gradients are wrong, and end the run if they will not be right again."""
+        self.skipped += wrong
+        self.failed.copy_((self.failed > 0) | hopeless)
+        self.skip.copy_((self.failed > 0) | wrong)
+
+
+class LossScale(SkippingScale):
     """Dynamic loss scaling for float16: the loss is multiplied by a scale, and the gradients are divided by it.
 
     The scale is doubled after 2000 updates in a row whose gradients were finite, and halved after one whose gradients
@@ -89,16 +107,11 @@ class LossScale(GradientScaling):
     Source: Micikevicius et al. 2018 (arXiv:1710.03740), sections 3.2 and 4; the rule is `torch.amp.GradScaler`'s.
     """
 
-    skips: ClassVar[bool] = True
-
     def __init__(self, precision: str, world: World) -> None:
         super().__init__(precision, world)
-        self.skip = torch.zeros((), device=world.device)
         self.scale = torch.full((), INITIAL, device=world.device)
         self.since = torch.zeros((), device=world.device)
         """Updates since the scale changed."""
-        self.skipped = torch.zeros((), device=world.device)
-        """Updates of the run that were skipped."""
 
     def scaled(self, loss: Tensor) -> Tensor:
         """Return the loss times the scale."""
@@ -117,9 +130,7 @@ class LossScale(GradientScaling):
         self.scale.copy_(torch.where(wrong, self.scale * BACKOFF, torch.where(grown & larger.isfinite(), larger,
                                                                               self.scale)))  # fmt: skip
         self.since.copy_(torch.where(wrong | grown, 0.0, self.since + 1))
-        self.skipped += wrong
-        self.failed.copy_((self.failed > 0) | (self.scale < SMALLEST))
-        self.skip.copy_((self.failed > 0) | wrong)
+        self.decide(wrong, self.scale < SMALLEST)
 
     def measured(self) -> Sums:
         """Return the scale after the update, and the number of updates that were skipped until then."""

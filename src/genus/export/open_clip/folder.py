@@ -13,6 +13,7 @@ from genus.export.open_clip.layout import VISION_TRANSFORMER, residual_network
 from genus.export.translate import Renamed, to_foreign, to_ours
 from genus.export.weights import open_weights
 from genus.files import beside, read_json, write_json, write_tensors
+from genus.model.skeleton import skeleton
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def read(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Recipe, Lear
         finetuning=replace(template.finetuning, max_length=length),
         padded_vocab_size=rows if rows > tokenizer.vocabulary.size else None,
     )
-    with torch.device("meta"):  # skips the initialization of weights that are loaded next
+    with skeleton():  # skips the initialization of weights that are loaded next
         learner = recipe.exported.learner()
     try:
         learner.load(to_ours(weights, layout, learner, config, dtype))
